@@ -1,0 +1,69 @@
+# Each target is one line to type and needs no arguments. `make help` lists them.
+
+CARGO ?= cargo
+SIM_SEEDS ?= 20000
+
+.PHONY: help run test check fmt clippy doc deny miri sim autobahn test-clients test-setup bench-floor bench-memory bench-accept bench-kernels clean
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Builds and starts the server on 127.0.0.1:9001
+	@$(CARGO) build --release --quiet
+	@exec target/release/longwire echo --listen 127.0.0.1:9001
+
+test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
+	tests/setup
+	$(CARGO) build --release
+	$(CARGO) test
+	tests/run-clients epoll io_uring
+	tests/autobahn/run epoll io_uring
+
+check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, Miri
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --no-default-features --lib -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+deny: ## Licences, sources and duplicates of the dependencies
+	tests/deny
+
+miri: ## Protocol, memory and connection code under Miri
+	tests/miri
+
+sim: ## 20,000 seeds of simulated sessions with faults; SIM_SEED=N replays one
+	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --release --lib simulation -- --nocapture
+
+test-setup: ## Installs what the tests need beyond cargo, into target/test-env
+	tests/setup
+
+test-clients: ## node ws, Python websockets and Chromium against both backends
+	tests/setup
+	$(CARGO) build --release
+	tests/run-clients epoll io_uring
+
+autobahn: ## The Autobahn suite against both backends; reports in reports/autobahn
+	$(CARGO) build --release
+	tests/autobahn/run epoll io_uring
+
+bench-floor: ## Server CPU per message against a bare echo with the same system calls
+	$(CARGO) bench --bench floor -- echo
+
+bench-memory: ## Resident bytes of an idle connection
+	$(CARGO) bench --bench floor -- memory
+
+bench-accept: ## Server CPU per connection opened
+	$(CARGO) bench --bench floor -- accept
+
+bench-kernels: ## Unmask, UTF-8, header and handshake kernels (criterion)
+	$(CARGO) bench --bench kernels
+
+clean:
+	$(CARGO) clean
+	rm -rf reports

@@ -1,0 +1,102 @@
+//! What longwire costs above the bare kernel, in CPU time of the server and in memory.
+//!
+//! Three measurements, each against the real program as its own process: `echo` (server CPU per
+//! message beside a bare server that makes the same system calls and knows no WebSocket), `memory`
+//! (resident bytes per idle connection) and `accept` (server CPU per connection opened, handshake
+//! included, beside bare accepting and registering). The speed of a machine drifts by more than
+//! the differences of interest, so only ratios of neighbouring slices are judged.
+//!
+//! Throughput and latency are not measured here: they say how fast one core of the client is.
+
+mod accept;
+mod bare_epoll;
+mod bare_uring;
+mod cell;
+mod core;
+mod crowd;
+mod debt;
+mod echo;
+mod frame;
+mod load;
+mod machine;
+mod memory;
+mod options;
+mod process_stat;
+mod report;
+mod server;
+mod upgrade;
+
+use std::io;
+use std::process::ExitCode;
+
+use options::{Backend, Command, Options};
+use report::Verdict;
+
+/// How this program ends.
+mod exit {
+    /// A figure is over its bar and `--gate` was given.
+    pub(super) const OVER: u8 = 1;
+    /// The measurement could not be made.
+    pub(super) const FAILED: u8 = 2;
+}
+
+fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == server::LAUNCH) {
+        eprintln!("floor: {}", server::launch(std::env::args_os().skip(2)));
+        return ExitCode::from(exit::FAILED);
+    }
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("floor: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    match run(&options) {
+        Ok(Verdict::Over) if options.gate => ExitCode::from(exit::OVER),
+        Ok(Verdict::Over | Verdict::Within) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {error}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn run(options: &Options) -> io::Result<Verdict> {
+    match options.command {
+        Command::Help => {
+            print!("{}", options::HELP);
+            for cell in &cell::CELLS {
+                println!("  {:<14} {}; bar {:.2}", cell.name, cell.description, cell.bar);
+            }
+            Ok(Verdict::Within)
+        }
+        Command::Bare => serve_bare(options),
+        Command::Echo => {
+            machine::print();
+            echo::run(options)
+        }
+        Command::Memory => {
+            machine::print();
+            memory::run(options)
+        }
+        Command::Accept => {
+            machine::print();
+            accept::run(options)
+        }
+    }
+}
+
+/// The floor itself: what the child processes run, until they are killed.
+fn serve_bare(options: &Options) -> io::Result<Verdict> {
+    server::die_with_parent()?;
+    core::pin(core::SERVER)?;
+    let exchange = debt::Exchange::new(options.message_bytes, options.reply_bytes);
+    let listener = server::listen()?;
+    println!("listening on {}", listener.local_addr()?);
+    match options.backends.first() {
+        Some(Backend::IoUring) => bare_uring::serve(&listener, exchange)?,
+        Some(Backend::Epoll) | None => bare_epoll::serve(&listener, exchange)?,
+    }
+    Ok(Verdict::Within)
+}

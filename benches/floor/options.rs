@@ -1,0 +1,176 @@
+//! The command line: what is measured, on which backends, for how long.
+//!
+//! Parsed by hand because the benchmark must build without the program's own features. Every
+//! mistake is answered by a sentence that says what would have been right.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cell::{CELLS, Cell};
+
+pub(crate) const HELP: &str = "\
+What longwire costs above the bare kernel.
+
+  cargo bench --bench floor -- echo      server CPU per message, against a bare echo
+  cargo bench --bench floor -- memory    resident bytes per idle connection
+  cargo bench --bench floor -- accept    server CPU per connection opened
+
+The server runs on core 0 and the client on core 1. The bare server makes the same system calls
+as longwire for the same bytes, but knows no WebSocket: what longwire costs more is its own work.
+A ratio of 1.10 means ten percent above the floor. Each ratio compares two neighbouring slices of
+time, because the speed of most machines drifts by more than that within a minute; the median and
+the range over all rounds are shown. Anything else that runs on the machine widens the range.
+
+Options
+  --backend NAME     epoll, io_uring or both (default: both)
+  --cells A,B,...    echo: only these cells (default: all)
+  --rounds N         pairs of slices per cell (default: 7; accept: 3)
+  --seconds S        echo: length of a slice (default: 0.7)
+  --count N          memory, accept: connections (default: 19000, or what descriptors allow)
+  --server PATH      measure this program instead of the longwire built with the benchmark
+  --gate             exit with 1 if a median is over its bar; 2 always means 'not measured'
+  --help             this text
+
+Cells
+";
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Echo,
+    Memory,
+    Accept,
+    /// The bare server, as child process. Not for users.
+    Bare,
+}
+
+/// How a server talks to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Epoll,
+    IoUring,
+}
+
+impl Backend {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::IoUring => "io_uring",
+        }
+    }
+}
+
+/// What was typed, with the defaults filled in.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) command: Command,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) cells: Vec<&'static Cell>,
+    /// None: the default of the command.
+    pub(crate) rounds: Option<usize>,
+    pub(crate) slice: Duration,
+    pub(crate) conn_count: usize,
+    pub(crate) server: PathBuf,
+    pub(crate) gate: bool,
+    /// Bare server only: bytes of a message and of its answer on the wire.
+    pub(crate) message_bytes: usize,
+    pub(crate) reply_bytes: usize,
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "echo" => options.command = Command::Echo,
+                "memory" => options.command = Command::Memory,
+                "accept" => options.command = Command::Accept,
+                "bare" => options.command = Command::Bare,
+                "-h" | "--help" | "help" => {
+                    options.command = Command::Help;
+                    return Ok(options);
+                }
+                "--gate" => options.gate = true,
+                // Cargo adds it to whatever it runs as a benchmark.
+                "--bench" => {}
+                name if name.starts_with("--") => {
+                    let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+                    options.set(name, &value)?;
+                }
+                other => {
+                    return Err(format!("`{other}` is not one of echo, memory, accept, --help"));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "--backend" => self.backends = parse_backends(value)?,
+            "--cells" => self.cells = parse_cells(value)?,
+            "--rounds" => self.rounds = Some(parse_count(name, value)?),
+            "--count" => self.conn_count = parse_count(name, value)?,
+            "--message-bytes" => self.message_bytes = parse_count(name, value)?,
+            "--reply-bytes" => self.reply_bytes = parse_count(name, value)?,
+            "--server" => self.server = PathBuf::from(value),
+            "--seconds" => {
+                self.slice = value
+                    .parse()
+                    .ok()
+                    .filter(|seconds| (0.01..=600.0).contains(seconds))
+                    .map(Duration::from_secs_f64)
+                    .ok_or_else(|| format!("--seconds takes 0.01 to 600, not `{value}`"))?;
+            }
+            _ => return Err(format!("{name} is not an option; --help lists them")),
+        }
+        Ok(())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            command: Command::Help,
+            backends: vec![Backend::Epoll, Backend::IoUring],
+            cells: CELLS.iter().collect(),
+            rounds: None,
+            slice: Duration::from_millis(700),
+            conn_count: 19_000,
+            server: PathBuf::from(env!("CARGO_BIN_EXE_longwire")),
+            gate: false,
+            message_bytes: 1,
+            reply_bytes: 1,
+        }
+    }
+}
+
+fn parse_backends(value: &str) -> Result<Vec<Backend>, String> {
+    match value {
+        "epoll" => Ok(vec![Backend::Epoll]),
+        "io_uring" => Ok(vec![Backend::IoUring]),
+        "both" => Ok(vec![Backend::Epoll, Backend::IoUring]),
+        _ => Err(format!("--backend takes epoll, io_uring or both, not `{value}`")),
+    }
+}
+
+fn parse_cells(value: &str) -> Result<Vec<&'static Cell>, String> {
+    value
+        .split(',')
+        .map(|name| {
+            CELLS.iter().find(|cell| cell.name == name).ok_or_else(|| {
+                let names: Vec<_> = CELLS.iter().map(|cell| cell.name).collect();
+                format!("`{name}` is not a cell; there are {}", names.join(", "))
+            })
+        })
+        .collect()
+}
+
+fn parse_count(name: &str, value: &str) -> Result<usize, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|&count| count > 0)
+        .ok_or_else(|| format!("{name} takes a whole number above zero, not `{value}`"))
+}

@@ -1,0 +1,52 @@
+//! An echo server that counts what it sends back: `cargo run --release --example echo`.
+
+use longwire::{Close, Conn, Handler, Message, Request, Server};
+
+/// One on each core. Nothing in it is shared, so nothing in it is locked.
+#[derive(Default)]
+struct Echo {
+    open_count: usize,
+}
+
+/// Kept inline for each connection.
+#[derive(Default)]
+struct Visit {
+    message_count: u64,
+}
+
+impl Handler for Echo {
+    type State = Visit;
+
+    fn open(&mut self, conn: &mut Conn<'_, Visit>, request: &Request<'_>) {
+        self.open_count += 1;
+        println!(
+            "{} asks for {}; {} open on this core",
+            conn.id(),
+            request.path(),
+            self.open_count
+        );
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, Visit>, message: Message<'_>) {
+        conn.state().message_count += 1;
+        // It fails only when the connection is closing, and then `close` follows.
+        let _ = conn.echo(message);
+    }
+
+    fn close(&mut self, conn: &mut Conn<'_, Visit>, close: &Close) {
+        self.open_count -= 1;
+        println!(
+            "{} left with {} after {} messages",
+            conn.id(),
+            close.code(),
+            conn.state().message_count
+        );
+    }
+}
+
+fn main() -> Result<(), longwire::Error> {
+    let server = Server::builder().build()?;
+    println!("listening on {}, {}", server.local_addr(), server.backend_reason());
+    server.run(|_core| Echo::default())?;
+    Ok(())
+}

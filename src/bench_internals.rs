@@ -1,0 +1,45 @@
+//! The kernels that `benches/kernels.rs` measures. Not an API: it may change in any release.
+
+#![allow(missing_docs, reason = "not an API")]
+
+use crate::proto::handshake::{HeadLimits, HeadScanner, Request, response};
+use crate::proto::text::Utf8;
+use crate::proto::{Header, Role, mask, text};
+
+pub fn unmask(bytes: &mut [u8], key: [u8; 4]) {
+    mask::unmask(bytes, key);
+}
+
+pub fn unmask_or(bytes: &mut [u8], key: [u8; 4]) -> u8 {
+    mask::unmask_or(bytes, key)
+}
+
+/// Whether the bytes are UTF-8.
+pub fn validate(bytes: &[u8]) -> bool {
+    text::validate(bytes).is_ok()
+}
+
+/// Unmasks a message that is whole, and tells whether it is UTF-8.
+pub fn unmask_whole_text(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    text::unmask_whole_text(bytes, key).is_ok()
+}
+
+/// Unmasks a part of a message, and tells whether it is UTF-8 so far.
+pub fn unmask_text(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    text::unmask_text(bytes, key, &mut Utf8::default()).is_ok()
+}
+
+/// Length of a frame's header and of its payload.
+pub fn decode_header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (header, header_bytes) = Header::decode(bytes, Role::Server, false).ok()??;
+    Some((header_bytes, usize::try_from(header.payload_len).ok()?))
+}
+
+/// Parses a request head and writes the answer; returns the answer's length, 0 if it is refused.
+pub fn handshake(head: &[u8]) -> usize {
+    let limits = HeadLimits::default();
+    let Ok(Some(len)) = HeadScanner::default().scan(head, &limits) else { return 0 };
+    let Ok(request) = Request::parse(&head[..len], &limits) else { return 0 };
+    let mut answer = [0; response::ACCEPT_RESPONSE_BYTES_MAX];
+    response::write_accept(&request, None, &mut answer)
+}

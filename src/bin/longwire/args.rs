@@ -1,0 +1,194 @@
+//! What was typed: commands, flags, their defaults and their help.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use longwire::BackendChoice;
+
+/// A WebSocket server for very many long-lived connections.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// What to log: error, warn, info, debug, trace, or a filter such as `longwire=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "LONGWIRE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sends each message back, text as text and binary as binary, on any path.
+    #[command(after_help = ECHO_HELP)]
+    Echo(EchoArgs),
+}
+
+const ECHO_HELP: &str = "\
+Sizes take K, M, G (of 1024): 64K. Times take ms, s, m, h: 30s. `none` switches off where it says so.
+
+Try it:  longwire echo --listen 127.0.0.1:9001
+         then, in a browser's console:
+         ws = new WebSocket('ws://127.0.0.1:9001'); ws.onmessage = e => console.log(e.data);
+         ws.onopen = () => ws.send('hello')
+
+Stops on SIGTERM (close code 1012, will be back) and SIGINT (1001); a second signal stops at once.
+Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
+
+/// Flags of `longwire echo`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct EchoArgs {
+    /// Address and port to listen on; port 0 lets the kernel choose.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+    pub(crate) listen: SocketAddr,
+    /// How to talk to the kernel: auto, io_uring or epoll. `auto` takes io_uring if it works here.
+    #[arg(long, value_name = "BACKEND", default_value = "auto")]
+    pub(crate) backend: BackendChoice,
+    /// Number of workers [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Cores to pin the workers to, such as 0-3,6 [default: all the process may use]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cores: Option<String>,
+    /// Keep connections as io_uring direct descriptors, outside the descriptor limit.
+    #[arg(long)]
+    pub(crate) direct_descriptors: bool,
+    /// Connections that may wait to be accepted, per worker.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub(crate) backlog: u32,
+
+    /// Connections at one time; more are answered with 503 [default: what the descriptor limit allows]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) conns_max: Option<usize>,
+    /// Handshakes in progress at one time, per worker; more are answered with 503.
+    #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Limits")]
+    pub(crate) handshakes_max: usize,
+    /// Bytes of a message; larger ones close the connection with 1009.
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size, help_heading = "Limits")]
+    pub(crate) message_bytes_max: usize,
+    /// Bytes of a frame [default: as --message-bytes-max]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    pub(crate) frame_bytes_max: Option<usize>,
+    /// Bytes of a request line; longer ones are answered with 414.
+    #[arg(long, value_name = "SIZE", default_value = "8K", value_parser = size, help_heading = "Limits")]
+    pub(crate) request_line_bytes_max: usize,
+    /// Bytes of all header lines; more are answered with 431.
+    #[arg(long, value_name = "SIZE", default_value = "16K", value_parser = size, help_heading = "Limits")]
+    pub(crate) head_bytes_max: usize,
+    /// Header lines; more are answered with 431.
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Limits")]
+    pub(crate) header_count_max: usize,
+    /// Fragments without payload in a row; more close the connection with 1008.
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
+    pub(crate) empty_fragments_max: u16,
+    /// Pings, pongs and closes a peer may send per second; more close the connection with 1008.
+    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Limits")]
+    pub(crate) control_frames_per_second: u16,
+
+    /// Bytes queued for a connection above which it is not read.
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size, help_heading = "Memory")]
+    pub(crate) send_high_water_bytes: usize,
+    /// Bytes queued for a connection above which it is closed with 1013.
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size, help_heading = "Memory")]
+    pub(crate) send_bytes_max: usize,
+    /// Bytes of free blocks a worker keeps for the next large messages.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, help_heading = "Memory")]
+    pub(crate) spare_bytes_max: usize,
+    /// Receive blocks of a worker, 16.5 KiB each; together they should fit the L2 cache.
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Memory")]
+    pub(crate) receive_blocks_max: usize,
+
+    /// From accept to the end of the request head.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) handshake_timeout: Duration,
+    /// Silence after which a peer is sent a ping, or none.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = maybe_time, help_heading = "Timeouts")]
+    pub(crate) ping_interval: MaybeTime,
+    /// From a ping to any sign of life.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) pong_timeout: Duration,
+    /// Silence after which a connection is closed with 1001, or none.
+    #[arg(long, value_name = "TIME", default_value = "none", value_parser = maybe_time, help_heading = "Timeouts")]
+    pub(crate) idle_timeout: MaybeTime,
+    /// From the first byte of an unfinished message to its last.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) message_timeout: Duration,
+    /// Time in which a peer must take at least 64 bytes of what is queued.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) write_stall_timeout: Duration,
+    /// From our Close frame to the peer's.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) close_timeout: Duration,
+    /// From a stop of the server to the end of all connections.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) stop_timeout: Duration,
+}
+
+/// A time, or `none`. A type of its own, because an `Option` would make the flag optional.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaybeTime(pub(crate) Option<Duration>);
+
+fn maybe_time(text: &str) -> Result<MaybeTime, String> {
+    if text == "none" { Ok(MaybeTime(None)) } else { time(text).map(|time| MaybeTime(Some(time))) }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("give a whole number and a unit: 500ms, 30s, 5m, 1h".to_owned()),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "give a whole number and a unit: 30s".to_owned())?;
+    let millis = number.checked_mul(millis).ok_or_else(|| "too long".to_owned())?;
+    Ok(Duration::from_millis(millis))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err("give bytes, or K, M, G of them: 65536, 64K, 16M".to_owned()),
+    };
+    let number: usize = number.parse().map_err(|_| "give bytes: 65536, 64K, 16M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        assert_eq!(size("65536"), Ok(65_536));
+        assert_eq!(size("64K"), Ok(65_536));
+        assert_eq!(size("16M"), Ok(16 << 20));
+        assert!(size("K").is_err());
+        assert!(size("64KB").is_err());
+        assert!(size("99999999999G").is_err());
+    }
+
+    #[test]
+    fn times_need_a_unit() {
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
+        assert!(time("30").is_err());
+        assert!(time("s").is_err());
+        assert_eq!(maybe_time("none"), Ok(MaybeTime(None)));
+    }
+}

@@ -1,0 +1,59 @@
+//! What a core lends to its connections while they work: memory, bounds, and the time of the turn.
+
+use crate::buf::Pool;
+use crate::metrics::Metrics;
+use crate::policy::{Limits, Tick};
+use crate::proto::handshake::Refusal;
+
+use super::outbox::Outbox;
+
+/// Boxed, because a connection holds a pointer, not a queue: most have none.
+pub(crate) type SpareOutboxes = Vec<Box<Outbox>>;
+
+/// Lent to every call of a connection.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// Blocks.
+    pub(crate) pool: Pool,
+    /// Queues not in use; a connection takes one for as long as it has something to send.
+    pub(crate) outboxes: SpareOutboxes,
+    /// Bounds.
+    pub(crate) limits: Limits,
+    /// The time of this turn.
+    pub(crate) now: Tick,
+    /// Masking keys, for the client role.
+    pub(crate) keys: MaskKeys,
+    /// Counters of this core.
+    pub(crate) metrics: std::sync::Arc<Metrics>,
+}
+
+impl Core {
+    /// Counts a handshake that was refused.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.metrics.count_refusal(refusal.class());
+    }
+}
+
+/// Masking keys from the system's strong generator, fetched in batches (RFC 6455 §10.3: a peer
+/// must not be able to predict them).
+#[derive(Debug, Default)]
+pub(crate) struct MaskKeys {
+    bytes: Vec<u8>,
+}
+
+impl MaskKeys {
+    const BATCH_BYTES: usize = 1024;
+
+    /// A key never used before.
+    pub(crate) fn next_key(&mut self) -> [u8; 4] {
+        if self.bytes.is_empty() {
+            self.bytes.resize(Self::BATCH_BYTES, 0);
+            getrandom::fill(&mut self.bytes).expect("the system has random bytes");
+        }
+        let rest = self.bytes.len() - 4;
+        let key =
+            [self.bytes[rest], self.bytes[rest + 1], self.bytes[rest + 2], self.bytes[rest + 3]];
+        self.bytes.truncate(rest);
+        key
+    }
+}

@@ -1,0 +1,440 @@
+//! From received bytes to events: frames in, messages out, control frames answered.
+//!
+//! A frame that lies whole in the block is decoded, unmasked and validated where it lies; that is
+//! the path nearly every message takes, and it touches no memory but the block. All else goes
+//! through the inbox. Each byte is looked at once.
+
+use crate::buf::Block;
+use crate::proto::sequence::{self, Failure, OpenMessage, SizeLimits};
+use crate::proto::text;
+use crate::proto::{CloseCode, Header, LimitExceeded, Opcode, Violation, close, mask};
+
+use super::inbox::{Collected, Inbox};
+use super::message::{InPlace, MessageKind, Source};
+use super::{Connection, Core, Phase, Side};
+
+/// How far a received block has been worked through.
+///
+/// INVARIANT: `parsed <= filled <= block.len()`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input {
+    parsed: usize,
+    filled: usize,
+}
+
+/// What the application is to be told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A message that lies at `start..end` of the block.
+    Message {
+        /// Text or binary.
+        kind: MessageKind,
+        /// First byte of the payload.
+        start: usize,
+        /// One past its last byte.
+        end: usize,
+    },
+    /// A message that was collected from several receives or fragments.
+    Collected(Collected),
+}
+
+impl Input {
+    /// The first `filled` bytes of a block, none of them worked through.
+    pub(crate) fn new(filled: usize) -> Self {
+        Self { parsed: 0, filled }
+    }
+
+    /// Leaves the next `bytes` behind.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.parsed += bytes;
+        debug_assert!(self.parsed <= self.filled, "never past what was received");
+    }
+
+    /// The bytes not yet worked through.
+    pub(crate) fn rest<'b>(&self, block: &'b [u8]) -> &'b [u8] {
+        &block[self.parsed..self.filled]
+    }
+
+    /// The bytes not yet worked through, which are so now.
+    pub(crate) fn take_rest<'b>(&mut self, block: &'b [u8]) -> &'b [u8] {
+        let rest = self.rest(block);
+        self.parsed = self.filled;
+        rest
+    }
+
+    fn drop_rest(&mut self) -> usize {
+        let rest = self.filled - self.parsed;
+        self.parsed = self.filled;
+        rest
+    }
+}
+
+impl Connection {
+    /// Notes that the peer is alive.
+    pub(crate) fn handle_heard(&mut self, core: &Core) {
+        self.heard_at = core.now;
+        if self.phase == Phase::Open {
+            self.deadline = crate::policy::Tick::NEVER;
+        }
+    }
+
+    /// The next message in `block`, or `None` when all of the input is dealt with.
+    pub(crate) fn poll_event(
+        &mut self,
+        block: &mut [u8],
+        input: &mut Input,
+        core: &mut Core,
+    ) -> Option<Event> {
+        match self.phase {
+            Phase::Open | Phase::Closing => {}
+            Phase::Handshake | Phase::Draining | Phase::Lingering | Phase::Ended => {
+                self.linger(input.drop_rest());
+                return None;
+            }
+        }
+        match self.next_event(block, input, core) {
+            Ok(Some(event)) => Some(event),
+            Ok(None) => {
+                self.linger(input.drop_rest());
+                None
+            }
+            Err(failure) => {
+                self.fail_with(failure, core);
+                self.linger(input.drop_rest());
+                None
+            }
+        }
+    }
+
+    /// Bytes of a large frame have come to their final place.
+    pub(crate) fn handle_received_into(
+        &mut self,
+        block: Block,
+        len: usize,
+        core: &mut Core,
+    ) -> Option<Event> {
+        self.direct_submitted = false;
+        self.linger(len);
+        let Some(inbox) = &mut self.inbox else {
+            core.pool.give(block);
+            return None;
+        };
+        let taken = inbox.take_direct(block, len, &mut core.pool);
+        match taken.and_then(|()| inbox.end_body()) {
+            Ok(collected) => {
+                self.drop_empty_inbox();
+                collected.filter(|_| self.phase == Phase::Open).map(Event::Collected)
+            }
+            Err(violation) => {
+                self.fail_with(violation.into(), core);
+                None
+            }
+        }
+    }
+
+    fn next_event(
+        &mut self,
+        block: &mut [u8],
+        input: &mut Input,
+        core: &mut Core,
+    ) -> Result<Option<Event>, Failure> {
+        while self.is_listening() {
+            if self.inbox.is_some()
+                && let Some(event) = self.advance_inbox(block, input, core)?
+            {
+                return Ok(Some(event));
+            }
+            // The frame that was completed may have been a Close.
+            if input.parsed == input.filled || !self.is_listening() {
+                return Ok(None);
+            }
+            let bytes = &block[input.parsed..input.filled];
+            let Some((header, header_bytes)) = Header::decode(bytes, self.role, false)? else {
+                self.stash_rest(block, input);
+                return Ok(None);
+            };
+            if header.opcode.is_control() {
+                if !self.control_in_block(&header, header_bytes, block, input, core)? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let event = self.data_in_block(&header, header_bytes, block, input, core)?;
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A data frame of which at least the header is in the block.
+    #[inline]
+    fn data_in_block(
+        &mut self,
+        header: &Header,
+        header_bytes: usize,
+        block: &mut [u8],
+        input: &mut Input,
+        core: &mut Core,
+    ) -> Result<Option<Event>, Failure> {
+        let admitted = self.admit(header, core)?;
+        let start = input.parsed + header_bytes;
+        let payload_bytes = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+        let whole = payload_bytes <= input.filled - start;
+        if whole && header.fin && self.inbox.is_none() && self.phase == Phase::Open {
+            let end = start + payload_bytes;
+            let kind = MessageKind::of(header.opcode);
+            unmask_whole(&mut block[start..end], kind, header.mask)?;
+            input.advance(header_bytes + payload_bytes);
+            return Ok(Some(Event::Message { kind, start, end }));
+        }
+        input.advance(header_bytes);
+        self.begin_body(header, admitted, core);
+        Ok(None)
+    }
+
+    /// A control frame of which at least the header is in the block. False if it is cut.
+    fn control_in_block(
+        &mut self,
+        header: &Header,
+        header_bytes: usize,
+        block: &mut [u8],
+        input: &mut Input,
+        core: &mut Core,
+    ) -> Result<bool, Failure> {
+        let start = input.parsed + header_bytes;
+        let payload_bytes = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+        if payload_bytes > input.filled - start {
+            self.stash_rest(block, input);
+            return Ok(false);
+        }
+        let end = start + payload_bytes;
+        input.advance(header_bytes + payload_bytes);
+        if let Some(key) = header.mask {
+            mask::unmask(&mut block[start..end], key);
+        }
+        if header.opcode == Opcode::Ping && self.admit_ping(&block[start..end], core)? {
+            let mask = self.mask(core);
+            let place = InPlace {
+                memory: &mut block[..end],
+                payload_start: start,
+                source: Source::Received,
+            };
+            let outbox = self.outbox_mut(&mut core.outboxes);
+            outbox.push_in_place(place, Opcode::Pong, mask, &mut core.pool);
+        } else if header.opcode != Opcode::Ping {
+            self.handle_control(header.opcode, &block[start..end], core)?;
+        }
+        Ok(true)
+    }
+
+    /// Goes on with what is unfinished, as far as the input allows.
+    fn advance_inbox(
+        &mut self,
+        block: &mut [u8],
+        input: &mut Input,
+        core: &mut Core,
+    ) -> Result<Option<Event>, Failure> {
+        self.advance_stash(block, input, core)?;
+        let Some(inbox) = &mut self.inbox else { return Ok(None) };
+        if inbox.in_body() {
+            let taken = inbox.take_body(&mut block[input.parsed..input.filled], &mut core.pool)?;
+            input.advance(taken);
+        }
+        let collected = inbox.end_body()?;
+        self.drop_empty_inbox();
+        Ok(collected.map(Event::Collected))
+    }
+
+    /// Completes a cut header or control frame.
+    fn advance_stash(
+        &mut self,
+        block: &[u8],
+        input: &mut Input,
+        core: &mut Core,
+    ) -> Result<(), Failure> {
+        loop {
+            let role = self.role;
+            let Some(inbox) = &mut self.inbox else { return Ok(()) };
+            let stashed = inbox.stashed();
+            if stashed.is_empty() {
+                return Ok(());
+            }
+            let (missing, header) = match Header::decode(stashed, role, false)? {
+                None => (1, None),
+                Some((header, header_bytes)) if header.opcode.is_control() => {
+                    let whole = header_bytes + usize::try_from(header.payload_len).unwrap_or(0);
+                    (whole - stashed.len(), Some((header, header_bytes)))
+                }
+                Some((header, header_bytes)) => (0, Some((header, header_bytes))),
+            };
+            let (0, Some((header, header_bytes))) = (missing, header) else {
+                let taken = missing.min(input.filled - input.parsed);
+                if taken == 0 {
+                    return Ok(());
+                }
+                inbox.stash(&block[input.parsed..input.parsed + taken]);
+                input.advance(taken);
+                continue;
+            };
+            return self.handle_stashed(&header, header_bytes, core);
+        }
+    }
+
+    /// A header that was cut is complete, and so is its frame if it is a control frame.
+    fn handle_stashed(
+        &mut self,
+        header: &Header,
+        header_bytes: usize,
+        core: &mut Core,
+    ) -> Result<(), Failure> {
+        if !header.opcode.is_control() {
+            self.inbox_mut().clear_stash();
+            let admitted = self.admit(header, core)?;
+            self.begin_body(header, admitted, core);
+            return Ok(());
+        }
+        let mut payload = [0; 125];
+        let payload = {
+            let stashed = self.inbox_mut().stashed();
+            let bytes = &mut payload[..stashed.len() - header_bytes];
+            bytes.copy_from_slice(&stashed[header_bytes..]);
+            bytes
+        };
+        self.inbox_mut().clear_stash();
+        if let Some(key) = header.mask {
+            mask::unmask(payload, key);
+        }
+        if header.opcode == Opcode::Ping {
+            if self.admit_ping(payload, core)? {
+                self.push_control(Opcode::Pong, payload, core);
+            }
+            return Ok(());
+        }
+        self.handle_control(header.opcode, payload, core)
+    }
+
+    /// A Pong or a Close.
+    fn handle_control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        core: &mut Core,
+    ) -> Result<(), Failure> {
+        if opcode == Opcode::Close {
+            return self.handle_close_frame(payload, core);
+        }
+        // RFC 6455 §5.5.3: an unsolicited Pong is no answer to anything. That the peer lives was
+        // noted when the bytes came.
+        self.take_control_rate(core)
+    }
+
+    /// RFC 6455 §5.5.1: a Close is answered by a Close with the same code (and reason), unless it
+    /// is the answer itself.
+    fn handle_close_frame(&mut self, payload: &[u8], core: &mut Core) -> Result<(), Failure> {
+        let decoded = close::decode(payload)?;
+        let (code, reason) = decoded.unwrap_or((CloseCode::NO_STATUS, ""));
+        if self.phase == Phase::Closing {
+            self.end(code, reason, Side::Server, core);
+        } else {
+            self.push_control(Opcode::Close, payload, core);
+            self.end(code, reason, Side::Peer, core);
+        }
+        self.drain(core.limits.timeouts.close, core);
+        Ok(())
+    }
+
+    /// Whether a ping is to be answered now.
+    fn admit_ping(&mut self, payload: &[u8], core: &mut Core) -> Result<bool, Failure> {
+        self.take_control_rate(core)?;
+        // RFC 6455 §5.5.2 asks for no answer once we have sent a Close frame.
+        if self.phase != Phase::Open {
+            return Ok(false);
+        }
+        let pongs_queued_max = core.limits.pongs_queued_max;
+        Ok(self.outbox_mut(&mut core.outboxes).admit_pong(payload, pongs_queued_max))
+    }
+
+    fn take_control_rate(&mut self, core: &Core) -> Result<(), Failure> {
+        if self.control_rate.take(core.now, &core.limits) {
+            return Ok(());
+        }
+        Err(LimitExceeded::TooManyControlFrames.into())
+    }
+
+    fn admit(&self, header: &Header, core: &Core) -> Result<OpenMessage, Failure> {
+        if self.phase == Phase::Closing {
+            // Nobody will see it, so neither its order nor its size matters.
+            return Ok(OpenMessage { announced_bytes: 0, empty_fragments: 0 });
+        }
+        let open = self.inbox.as_ref().and_then(|inbox| inbox.open_message());
+        let limits = SizeLimits {
+            frame_bytes_max: core.limits.frame_bytes_max,
+            message_bytes_max: core.limits.message_bytes_max,
+            empty_fragments_max: core.limits.empty_fragments_max,
+        };
+        sequence::admit(header, open, limits)
+    }
+
+    fn begin_body(&mut self, header: &Header, admitted: OpenMessage, core: &Core) {
+        let closing = self.phase == Phase::Closing;
+        let inbox = self.inbox_mut();
+        if closing {
+            inbox.begin_skip(header);
+        } else {
+            inbox.begin_body(header, admitted, core.now);
+        }
+    }
+
+    /// Keeps what is left of the input: a cut header, or a cut control frame.
+    fn stash_rest(&mut self, block: &[u8], input: &mut Input) {
+        self.inbox_mut().stash(&block[input.parsed..input.filled]);
+        input.drop_rest();
+    }
+
+    /// Counts bytes that nobody reads; too many of them end the connection (row R5).
+    fn linger(&mut self, bytes: usize) {
+        if !matches!(self.phase, Phase::Draining | Phase::Lingering) {
+            return;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.linger_bytes = self.linger_bytes.saturating_sub(bytes);
+        if self.linger_bytes == 0 && self.phase == Phase::Lingering {
+            self.phase = Phase::Ended;
+        }
+    }
+
+    /// Whether what the peer sends is still parsed.
+    fn is_listening(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing)
+    }
+
+    fn inbox_mut(&mut self) -> &mut Inbox {
+        self.inbox.get_or_insert_with(|| Box::new(Inbox::new()))
+    }
+
+    fn drop_empty_inbox(&mut self) {
+        if self.inbox.as_ref().is_some_and(|inbox| inbox.is_empty()) {
+            self.inbox = None;
+        }
+    }
+}
+
+/// Undoes the mask of a message that lies whole in one frame, and checks text, in one pass where
+/// the text is ASCII.
+#[inline]
+fn unmask_whole(
+    bytes: &mut [u8],
+    kind: MessageKind,
+    key: Option<[u8; 4]>,
+) -> Result<(), Violation> {
+    match (kind, key) {
+        (MessageKind::Text, Some(key)) => text::unmask_whole_text(bytes, key),
+        (MessageKind::Text, None) => text::validate(bytes),
+        (MessageKind::Binary, Some(key)) => {
+            mask::unmask(bytes, key);
+            Ok(())
+        }
+        (MessageKind::Binary, None) => Ok(()),
+    }
+}

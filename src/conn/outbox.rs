@@ -1,0 +1,292 @@
+//! What a connection still has to send: the one place that owns outbound memory.
+//!
+//! Everything queued in a turn leaves in as few sends as possible, and at most one send of a
+//! connection is in flight (row U08). A reply that reuses a received payload is not copied: its
+//! header is written in front of the payload, and the receive block itself is sent. Several such
+//! replies from one block are moved together, so that a block always holds *one* run of bytes:
+//!
+//! ```text
+//! received   |hdr|mask|payload A     |hdr|mask|payload B     |   masked by the client
+//! sent                |hdr|payload A     ||hdr|payload B     |   B moved down over the gap
+//! ```
+//!
+//! A reply is never longer than the frame it answers (the header loses its mask), so the run never
+//! reaches bytes that are still to be parsed.
+//!
+//! INVARIANT: `queued_bytes` is the sum of all segments and the one in flight; a segment without
+//! memory exists only while its block is being worked through (`slot`), never across a turn's end.
+
+use std::collections::VecDeque;
+
+use crate::buf::{Block, Pool, RECEIVE_BLOCK_BYTES, Segment};
+use crate::policy::{PROGRESS_BYTES_MIN, Tick};
+use crate::proto::header::HEADER_BYTES_MAX;
+use crate::proto::{Header, Opcode, encoder};
+
+use super::message::{InPlace, Source};
+
+/// Smaller things are gathered in one segment up to this size.
+const GATHER_BYTES_MAX: usize = 16 * 1024;
+/// A reply at least this long is worth a segment of its own rather than a copy.
+const IN_PLACE_BYTES_MIN: usize = 4 * 1024;
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    segments: VecDeque<Segment>,
+    queued_bytes: usize,
+    send_submitted: bool,
+    /// The peer's window was full at the last send.
+    blocked: bool,
+    /// Segment that is waiting for the block which is being worked through, by source.
+    received_slot: Option<usize>,
+    collected_slot: Option<usize>,
+    /// Pongs queued since the queue was last empty.
+    pong_count: u16,
+    /// The newest ping's payload, to be answered when the queue is empty again (row CT02).
+    late_pong: Option<Box<[u8]>>,
+    /// Progress since `progress_at`, and when that was.
+    progress_bytes: usize,
+    progress_at: Option<Tick>,
+}
+
+impl Outbox {
+    /// Queues a frame whose payload is elsewhere.
+    pub(crate) fn push_frame(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        mask: Option<[u8; 4]>,
+        pool: &mut Pool,
+    ) {
+        let start = self.make_room(encoder::frame_bytes(payload.len(), mask), pool);
+        let Some(tail) = self.segments.back_mut() else { unreachable!("room was made") };
+        encoder::encode_frame(&mut tail.block.bytes_mut()[start..], opcode, true, payload, mask);
+    }
+
+    /// Queues bytes as they are.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8], pool: &mut Pool) {
+        let start = self.make_room(bytes.len(), pool);
+        let Some(tail) = self.segments.back_mut() else { unreachable!("room was made") };
+        tail.block.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Queues a frame whose payload lies in a received block, without copying where that can be.
+    ///
+    /// The block itself follows by [`settle`](Self::settle) when it has been worked through.
+    pub(crate) fn push_in_place(
+        &mut self,
+        place: InPlace<'_>,
+        opcode: Opcode,
+        mask: Option<[u8; 4]>,
+        pool: &mut Pool,
+    ) {
+        let InPlace { memory, payload_start, source } = place;
+        let payload_bytes = memory.len() - payload_start;
+        let header_bytes = Header::encoded_len(payload_bytes, mask.is_some());
+        match self.in_place_start(payload_start, payload_bytes, header_bytes, source) {
+            Some(start) => {
+                memory.copy_within(payload_start.., start + header_bytes);
+                encoder::encode_in_place(memory, start + header_bytes, payload_bytes, opcode, mask);
+                self.extend_slot(start, start + header_bytes + payload_bytes, source);
+            }
+            None => self.push_frame(opcode, &memory[payload_start..], mask, pool),
+        }
+    }
+
+    /// The block has been worked through: it goes to the segment that waits for it, or back.
+    pub(crate) fn settle(&mut self, block: Block, source: Source, pool: &mut Pool) {
+        match self.slot(source).take() {
+            Some(index) => self.segments[index].block = block,
+            None => pool.give(block),
+        }
+    }
+
+    /// Queues a pong; behind a queue that does not move, only so many, then only the newest.
+    pub(crate) fn admit_pong(&mut self, payload: &[u8], pongs_queued_max: u16) -> bool {
+        if !self.blocked || self.pong_count < pongs_queued_max {
+            self.pong_count = self.pong_count.saturating_add(1);
+            // RFC 6455 §5.5.3: only the newest ping needs an answer, and an older one must not
+            // follow it.
+            self.late_pong = None;
+            return true;
+        }
+        self.late_pong = Some(payload.into());
+        false
+    }
+
+    /// The next segment to send, and whether the send is to wait for room. Answer with
+    /// [`handle_sent`](Self::handle_sent).
+    pub(crate) fn take_segment(&mut self, now: Tick) -> Option<(Segment, bool)> {
+        if self.send_submitted {
+            return None;
+        }
+        debug_assert!(self.received_slot.is_none() && self.collected_slot.is_none());
+        let segment = self.segments.pop_front()?;
+        self.send_submitted = true;
+        if self.blocked {
+            self.progress_at.get_or_insert(now);
+        }
+        Some((segment, self.blocked))
+    }
+
+    /// The first `sent` bytes of the segment have left.
+    pub(crate) fn handle_sent(
+        &mut self,
+        mut segment: Segment,
+        sent: usize,
+        now: Tick,
+        pool: &mut Pool,
+    ) {
+        assert!(self.send_submitted, "a send completes once");
+        self.send_submitted = false;
+        self.queued_bytes -= sent;
+        segment.start += sent;
+        self.note_progress(sent, now);
+        if segment.len() == 0 {
+            pool.give(segment.block);
+            self.blocked = false;
+            return;
+        }
+        self.blocked = true;
+        self.segments.push_front(rehouse(segment, pool));
+    }
+
+    /// Queues the answer to the newest ping once nothing is before it. True if there was one.
+    pub(crate) fn push_late_pong(&mut self, mask: Option<[u8; 4]>, pool: &mut Pool) -> bool {
+        self.pong_count = 0;
+        let Some(payload) = self.late_pong.take() else { return false };
+        self.push_frame(Opcode::Pong, &payload, mask, pool);
+        true
+    }
+
+    /// Forgets the pings that were not answered and those that were.
+    pub(crate) fn forget_pongs(&mut self) {
+        self.pong_count = 0;
+        self.late_pong = None;
+    }
+
+    /// Gives all memory back; what was queued is lost.
+    pub(crate) fn clear(&mut self, pool: &mut Pool) {
+        for segment in self.segments.drain(..) {
+            pool.give(segment.block);
+        }
+        let segments = std::mem::take(&mut self.segments);
+        *self = Self { segments, ..Self::default() };
+    }
+
+    /// Bytes queued, those in flight included.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether nothing is queued and nothing in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty() && !self.send_submitted
+    }
+
+    /// Since when the peer has taken (nearly) nothing, if it has.
+    pub(crate) fn stalled_since(&self) -> Option<Tick> {
+        self.progress_at
+    }
+
+    /// Room for `bytes` at the tail of the queue: returns where in the last segment's block.
+    fn make_room(&mut self, bytes: usize, pool: &mut Pool) -> usize {
+        self.queued_bytes += bytes;
+        let slots = (self.received_slot, self.collected_slot);
+        let tail_index = self.segments.len().wrapping_sub(1);
+        let gathers = slots.0 != Some(tail_index) && slots.1 != Some(tail_index);
+        if let Some(tail) = self.segments.back_mut().filter(|_| gathers) {
+            if tail.end + bytes > tail.block.len() && tail.len() + bytes <= GATHER_BYTES_MAX {
+                grow(tail, bytes, pool);
+            }
+            if tail.end + bytes <= tail.block.len() {
+                let start = tail.end;
+                tail.end += bytes;
+                return start;
+            }
+        }
+        let block = pool.take(bytes);
+        self.segments.push_back(Segment::new(block, 0, bytes));
+        0
+    }
+
+    /// Where an in-place frame may start, if there is a place for it.
+    fn in_place_start(
+        &mut self,
+        payload_start: usize,
+        payload_bytes: usize,
+        header_bytes: usize,
+        source: Source,
+    ) -> Option<usize> {
+        let tail_index = self.segments.len().checked_sub(1);
+        if let Some(index) = *self.slot(source) {
+            let start = self.segments[index].end;
+            return (Some(index) == tail_index && start + header_bytes <= payload_start)
+                .then_some(start);
+        }
+        let first = self.segments.is_empty() && !self.send_submitted;
+        let worth_it = match source {
+            // A receive block is the core's: it may wait for one send, never in a queue.
+            Source::Received => first,
+            Source::Collected => first || payload_bytes >= IN_PLACE_BYTES_MIN,
+        };
+        worth_it.then(|| payload_start.checked_sub(header_bytes)).flatten()
+    }
+
+    fn extend_slot(&mut self, start: usize, end: usize, source: Source) {
+        self.queued_bytes += end - start;
+        let slot = *self.slot(source);
+        if let Some(index) = slot {
+            self.segments[index].end = end;
+            return;
+        }
+        *self.slot(source) = Some(self.segments.len());
+        self.segments.push_back(Segment { block: Block::empty(), start, end });
+    }
+
+    fn slot(&mut self, source: Source) -> &mut Option<usize> {
+        match source {
+            Source::Received => &mut self.received_slot,
+            Source::Collected => &mut self.collected_slot,
+        }
+    }
+
+    fn note_progress(&mut self, sent: usize, now: Tick) {
+        let Some(since) = &mut self.progress_at else { return };
+        self.progress_bytes += sent;
+        if self.queued_bytes == 0 {
+            self.progress_at = None;
+            self.progress_bytes = 0;
+        } else if self.progress_bytes >= PROGRESS_BYTES_MIN {
+            *since = now;
+            self.progress_bytes = 0;
+        }
+    }
+}
+
+/// Moves what is left of a segment into memory of its own size: receive blocks must return to the
+/// core, and a slow reader must not hold a large block for a few bytes.
+fn rehouse(segment: Segment, pool: &mut Pool) -> Segment {
+    let left = segment.len();
+    let must = segment.block.len() == RECEIVE_BLOCK_BYTES;
+    if !must && left * 8 >= segment.block.len() {
+        return segment;
+    }
+    let mut block = pool.take(left);
+    block.bytes_mut()[..left].copy_from_slice(segment.bytes());
+    pool.give(segment.block);
+    Segment::new(block, 0, left)
+}
+
+/// Moves a segment into a block with room for `bytes` more.
+fn grow(tail: &mut Segment, bytes: usize, pool: &mut Pool) {
+    let len = tail.len();
+    let mut block = pool.take(len + bytes);
+    block.bytes_mut()[..len].copy_from_slice(tail.bytes());
+    pool.give(std::mem::replace(&mut tail.block, block));
+    tail.start = 0;
+    tail.end = len;
+}
+
+const _: () = assert!(HEADER_BYTES_MAX <= crate::buf::HEADER_ROOM);

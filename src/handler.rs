@@ -1,0 +1,150 @@
+//! All that an application sees: the trait it implements, and the connection it is handed.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError};
+use crate::io::Token;
+use crate::proto::CloseCode;
+use crate::proto::handshake::Request;
+
+/// What an application does with connections. One value of it lives on each core and is called
+/// only there, so it needs no lock, no `Arc` and no `Send`.
+///
+/// A call must not block: every other connection of the core waits for it. A panic in a call ends
+/// that one connection with close code 1011 (internal error); the handler lives on.
+///
+/// For one connection the calls are `open`, any number of `message`, `close`, in that order; each
+/// connection that saw `open` sees `close` exactly once.
+pub trait Handler {
+    /// What is kept for each connection, inline in the connection table: made by `default()` when
+    /// the connection opens and dropped after `close`. Use `()` for nothing.
+    type State: Default;
+
+    /// The opening handshake is complete. `request` is what the client asked for.
+    fn open(&mut self, conn: &mut Conn<'_, Self::State>, request: &Request<'_>) {
+        let _ = (conn, request);
+    }
+
+    /// A message has arrived, whole.
+    fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
+
+    /// The connection has ended, or is about to: nothing more can be sent.
+    fn close(&mut self, conn: &mut Conn<'_, Self::State>, close: &Close) {
+        let _ = (conn, close);
+    }
+}
+
+/// Names a connection of one worker. Never used twice within 2^24 connections of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(u64);
+
+impl ConnId {
+    pub(crate) fn new(token: Token) -> Self {
+        Self(u64::from(token.generation) << 32 | u64::from(token.index))
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Tells the address of a peer; a driver, seen from the application.
+pub(crate) trait PeerAddress {
+    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr>;
+}
+
+impl<D: crate::io::Driver> PeerAddress for D {
+    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr> {
+        crate::io::Driver::peer_addr(self, token)
+    }
+}
+
+/// A connection, for the length of one call.
+///
+/// What is sent is queued, and leaves at the end of the turn in as few system calls as possible;
+/// sending never blocks.
+pub struct Conn<'a, S> {
+    pub(crate) token: Token,
+    pub(crate) connection: &'a mut Connection,
+    pub(crate) core: &'a mut Core,
+    pub(crate) state: &'a mut S,
+    pub(crate) peer: &'a dyn PeerAddress,
+}
+
+impl<S> Conn<'_, S> {
+    /// Sends a text message.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if the connection is closing; [`SendError::QueueFull`] if more than
+    /// the limit (`send_bytes_max`) is queued already, in which case the connection is being
+    /// closed with 1013 (try again later).
+    pub fn send_text(&mut self, text: &str) -> Result<(), SendError> {
+        self.connection.send(MessageKind::Text, text.as_bytes(), self.core)
+    }
+
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_text`](Self::send_text).
+    pub fn send_binary(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.connection.send(MessageKind::Binary, payload, self.core)
+    }
+
+    /// Sends a received message back as it is. Nothing is copied: the reply leaves from the memory
+    /// the message was received into.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_text`](Self::send_text).
+    pub fn echo(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        let (kind, place) = message.into_parts();
+        self.connection.send_in_place(kind, place, self.core)
+    }
+
+    /// Starts the closing handshake (RFC 6455 §7.1.2) with a code and a reason, which is cut at a
+    /// character edge to fit 123 bytes. Later calls do nothing.
+    ///
+    /// Codes that must not stand in a Close frame (RFC 6455 §7.4.1: 1005, 1006, 1015, and what is
+    /// not assigned) are sent as 1000.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        let code = if code.is_sendable() { code } else { CloseCode::NORMAL };
+        self.connection.close(code, reason, self.core);
+    }
+
+    /// What is kept for this connection.
+    pub fn state(&mut self) -> &mut S {
+        self.state
+    }
+
+    /// The name of this connection.
+    pub fn id(&self) -> ConnId {
+        ConnId::new(self.token)
+    }
+
+    /// Bytes queued for this connection that the kernel has not taken yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.connection.queued_bytes()
+    }
+
+    /// The peer's address, asked of the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, if the peer is gone already; `Unsupported` with direct descriptors, for which
+    /// the kernel cannot tell.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.peer.peer_addr(self.token)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Conn<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("id", &self.id()).field("state", &self.state).finish()
+    }
+}

@@ -1,0 +1,342 @@
+//! The driver over epoll: the backend where io_uring is forbidden or too old.
+//!
+//! A socket is registered once, edge-triggered and for both directions, and never again. Receives
+//! and sends are direct system calls; what they come to is told as completions. Receives happen
+//! lazily, one per call of `poll_completion`, so each block is handed over while it is hot.
+//!
+//! INVARIANT: a connection whose socket may have something to receive is `READY` in the table;
+//! one with a send that the socket did not take is in `waiting`.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use super::backend::DriverSetup;
+use super::socket::{self, Listener};
+use super::table::{FAILED, Next, SENDING, STARVED_WAIT_MAX, Table};
+use super::wake::Wake;
+use super::{Closing, Completion, Driver, Patience, Token};
+use crate::buf::{Block, Pool, Segment};
+
+/// Events taken from the kernel at once.
+const EVENTS_PER_WAIT_MAX: usize = 1024;
+/// Accepts between two waits: a flood of peers must not hold up those that are connected.
+const ACCEPTS_PER_WAIT_MAX: u32 = 64;
+/// Receives between two waits: peers that never stop talking must not keep the worker from
+/// flushing what it owes to others.
+const RECEIVES_PER_WAIT_MAX: u32 = 1024;
+
+const LISTENER: mio::Token = mio::Token(usize::MAX);
+const WAKE: mio::Token = mio::Token(usize::MAX - 1);
+
+/// Readiness made into completions.
+#[derive(Debug)]
+pub(crate) struct EpollDriver {
+    poll: Poll,
+    events: Events,
+    state: State,
+    /// The last wait returned for queued completions alone, without a look at the sockets.
+    looked_away: bool,
+}
+
+/// All but the selector, so that events can be gone through while they are handled.
+#[derive(Debug)]
+struct State {
+    table: Table<OwnedFd>,
+    waiting: HashMap<u32, Segment>,
+    listener: Option<Listener>,
+    /// A peer may be waiting to be accepted.
+    accept_ready: bool,
+    accept_paused: bool,
+    accepts_left: u32,
+    receives_left: u32,
+    starved: bool,
+    wake: Wake,
+}
+
+impl EpollDriver {
+    /// A driver that listens and can be woken, with no connection yet.
+    pub(crate) fn new(setup: DriverSetup) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let listener_fd = setup.listener.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&listener_fd), LISTENER, Interest::READABLE)?;
+        let wake_fd = setup.wake.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&wake_fd), WAKE, Interest::READABLE)?;
+        let state = State {
+            table: Table::new(setup.conns_max, true),
+            waiting: HashMap::new(),
+            listener: Some(setup.listener),
+            accept_ready: true,
+            accept_paused: false,
+            accepts_left: ACCEPTS_PER_WAIT_MAX,
+            receives_left: RECEIVES_PER_WAIT_MAX,
+            starved: false,
+            wake: setup.wake,
+        };
+        let events = Events::with_capacity(EVENTS_PER_WAIT_MAX);
+        Ok(Self { poll, events, state, looked_away: false })
+    }
+}
+
+impl Driver for EpollDriver {
+    type Socket = OwnedFd;
+
+    const SENDS_AT_ONCE: bool = true;
+
+    fn attach(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
+        // Urgent data stops a receive short of what there is; PRIORITY is how that is seen.
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        let fd = socket.as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&fd), pack(token), interest)?;
+        self.state.table.insert(token, socket);
+        Ok(())
+    }
+
+    fn submit_send(&mut self, token: Token, segment: Segment, patience: Patience) {
+        self.state.submit_send(token, segment, patience);
+    }
+
+    fn submit_receive_into(&mut self, token: Token, block: Block, start: usize, end: usize) {
+        self.state.table.set_target(token, block, start, end);
+    }
+
+    fn pause_receive(&mut self, token: Token) {
+        self.state.table.set_paused(token, true);
+    }
+
+    fn resume_receive(&mut self, token: Token) {
+        self.state.table.set_paused(token, false);
+    }
+
+    fn shutdown_write(&mut self, token: Token) {
+        if let Some(fd) = self.state.table.fd(token) {
+            // It fails when the peer is gone already; a receive will tell.
+            let _ = rustix::net::shutdown(fd, Shutdown::Write);
+        }
+    }
+
+    fn submit_close(&mut self, token: Token, closing: Closing) {
+        self.state.submit_close(token, closing);
+    }
+
+    fn pause_accept(&mut self) {
+        self.state.accept_paused = true;
+    }
+
+    fn resume_accept(&mut self) {
+        self.state.accept_paused = false;
+    }
+
+    fn shed_one(&mut self) -> bool {
+        self.state.listener.as_mut().is_some_and(Listener::shed_one)
+    }
+
+    fn close_listener(&mut self) {
+        self.state.listener = None;
+    }
+
+    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr> {
+        let fd = self.state.table.fd(token).ok_or(io::ErrorKind::NotConnected)?;
+        socket::peer_addr(fd)
+    }
+
+    fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<OwnedFd>> {
+        self.state.poll_completion(pool)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let has_news = self.state.table.has_news();
+        if has_news && !self.looked_away && !self.state.has_work() {
+            // The answers to sends are at hand. A look at the sockets is due the next time, when
+            // more may have come; this saves half of the waits.
+            self.looked_away = true;
+            return Ok(());
+        }
+        self.looked_away = false;
+        let timeout = self.state.cap_timeout(timeout, has_news);
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+        self.state.accepts_left = ACCEPTS_PER_WAIT_MAX;
+        self.state.receives_left = RECEIVES_PER_WAIT_MAX;
+        self.state.starved = false;
+        for event in &self.events {
+            self.state.handle_event(event);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn submit_send(&mut self, token: Token, segment: Segment, patience: Patience) {
+        let Some(entry) = self.table.find_open(token).filter(|entry| !entry.has(FAILED)) else {
+            // It broke, and the worker is about to learn of it.
+            self.table.return_block(segment.block);
+            return;
+        };
+        assert!(!entry.has(SENDING), "one send of a connection at a time");
+        entry.flags |= SENDING;
+        self.send(token, segment, patience);
+    }
+
+    /// Sends, and tells what it came to, or keeps the segment until the socket takes some.
+    fn send(&mut self, token: Token, segment: Segment, patience: Patience) {
+        let Some(fd) = self.table.fd(token) else { return };
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let result = rustix::io::retry_on_intr(|| rustix::net::send(fd, segment.bytes(), flags));
+        match result {
+            Ok(sent) => self.table.announce(Completion::Sent { token, segment, sent }),
+            Err(Errno::AGAIN) if patience == Patience::Wait => {
+                self.waiting.insert(token.index, segment);
+            }
+            Err(Errno::AGAIN) => self.table.announce(Completion::Sent { token, segment, sent: 0 }),
+            Err(errno) => {
+                self.table.clear(token, SENDING);
+                self.table.return_block(segment.block);
+                self.table.fail(token, errno.into());
+            }
+        }
+    }
+
+    fn submit_close(&mut self, token: Token, closing: Closing) {
+        self.table.close(token);
+        if let Some(segment) = self.waiting.remove(&token.index) {
+            self.table.return_block(segment.block);
+        }
+        if let Some(fd) = self.table.take_fd(token) {
+            if closing == Closing::Reset {
+                socket::reset_on_close(fd.as_fd());
+            }
+            // Closing the last descriptor of a socket takes it out of epoll, too.
+            drop(fd);
+        }
+        self.table.announce(Completion::Closed { token });
+    }
+
+    fn handle_event(&mut self, event: &mio::event::Event) {
+        match event.token() {
+            LISTENER => self.accept_ready = true,
+            WAKE => {
+                self.wake.clear();
+                self.table.announce(Completion::Woken);
+            }
+            packed => {
+                let token = unpack(packed);
+                let is_over = event.is_read_closed() || event.is_error();
+                if event.is_readable() || is_over {
+                    self.table.mark_ready(token, is_over || event.is_priority());
+                }
+                if event.is_writable() || event.is_write_closed() || event.is_error() {
+                    self.send_waiting(token);
+                }
+            }
+        }
+    }
+
+    fn send_waiting(&mut self, token: Token) {
+        let is_sending = self.table.find(token).is_some_and(|entry| entry.has(SENDING));
+        if is_sending && let Some(segment) = self.waiting.remove(&token.index) {
+            self.send(token, segment, Patience::Wait);
+        }
+    }
+
+    fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<OwnedFd>> {
+        self.table
+            .poll_news(pool)
+            .or_else(|| self.poll_accept())
+            .or_else(|| self.poll_receive(pool))
+    }
+
+    fn poll_accept(&mut self) -> Option<Completion<OwnedFd>> {
+        if !self.may_accept() || self.accepts_left == 0 {
+            return None;
+        }
+        self.accepts_left -= 1;
+        match self.listener.as_ref()?.accept() {
+            Ok(Some(socket)) => Some(Completion::Accepted(socket)),
+            Ok(None) => {
+                self.accept_ready = false;
+                None
+            }
+            Err(errno) => {
+                let exhausted = socket::pauses_accept(errno);
+                self.accept_paused |= exhausted;
+                Some(Completion::AcceptFailed { error: errno.into(), exhausted })
+            }
+        }
+    }
+
+    fn poll_receive(&mut self, pool: &mut Pool) -> Option<Completion<OwnedFd>> {
+        // Blocks may have come back since the last time.
+        self.starved = false;
+        while self.receives_left > 0 {
+            match self.table.next_receive(pool) {
+                Next::Receive(token, mut place) => {
+                    self.receives_left -= 1;
+                    let result = self.receive(token, place.bytes_mut());
+                    let is_filled = result == Ok(place.len());
+                    let completion =
+                        self.table.handle_received(token, place, result, is_filled, pool);
+                    // A failure is queued.
+                    if let Some(told) = completion.or_else(|| self.table.poll_news(pool)) {
+                        return Some(told);
+                    }
+                }
+                Next::Starved => {
+                    self.starved = true;
+                    return None;
+                }
+                Next::Nobody => return None,
+            }
+        }
+        None
+    }
+
+    fn receive(&self, token: Token, bytes: &mut [u8]) -> Result<usize, Errno> {
+        let fd = self.table.fd(token).ok_or(Errno::BADF)?;
+        let (_, len) = rustix::net::recv(fd, bytes, RecvFlags::DONTWAIT)?;
+        Ok(len)
+    }
+
+    fn may_accept(&self) -> bool {
+        self.accept_ready && !self.accept_paused && self.listener.is_some()
+    }
+
+    /// Whether `poll_completion` could go on without the kernel having news.
+    fn has_work(&self) -> bool {
+        self.may_accept() || (self.table.has_line() && !self.starved)
+    }
+
+    fn cap_timeout(&self, timeout: Option<Duration>, has_news: bool) -> Option<Duration> {
+        if has_news || self.has_work() {
+            Some(Duration::ZERO)
+        } else if self.starved {
+            Some(timeout.map_or(STARVED_WAIT_MAX, |timeout| timeout.min(STARVED_WAIT_MAX)))
+        } else {
+            timeout
+        }
+    }
+}
+
+/// Index and generation in one word, so that an event of a former use of the slot is told apart.
+fn pack(token: Token) -> mio::Token {
+    mio::Token(token.index as usize | (token.generation as usize) << 32)
+}
+
+fn unpack(packed: mio::Token) -> Token {
+    let index = packed.0 & u32::MAX as usize;
+    Token {
+        index: u32::try_from(index).expect("masked to 32 bits"),
+        generation: u32::try_from(packed.0 >> 32).expect("the other 32 bits"),
+    }
+}
+
+const _: () = assert!(usize::BITS == 64, "a token takes 56 bits");

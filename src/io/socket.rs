@@ -1,0 +1,190 @@
+//! Listening sockets, and the few things done to accepted ones outside a driver.
+//!
+//! Options that every connection needs are set on the listening socket, from which Linux copies
+//! them to accepted ones: no system call per connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// A listening socket, with a descriptor in reserve for the day when none is left.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    reserve: Option<OwnedFd>,
+}
+
+/// Listens at `addr`, together with every other listener at the same address: the kernel spreads
+/// connections among them. Port 0 lets the kernel choose; see `Listener::local_addr`.
+pub(crate) fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+    let socket = open(addr)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    // Urgent data is ordinary data to us. Taken out of line, its byte would be lost.
+    socket.set_out_of_band_inline(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(Listener { fd: socket.into(), reserve: open_reserve().ok() })
+}
+
+/// Makes sure that nobody listens at `addr`: not even a server that would share the address,
+/// because with that one this server would share its peers, too.
+pub(crate) fn ensure_free(addr: SocketAddr) -> io::Result<()> {
+    open(addr)?.bind(&addr.into())
+}
+
+impl Listener {
+    /// The next waiting peer, or none. The socket is non-blocking and close-on-exec.
+    pub(super) fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
+        match accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Accepts one waiting peer by means of the reserve descriptor and closes it. Returns whether
+    /// there was one.
+    ///
+    /// Without it a peer in the backlog would wait for an answer as long as no descriptor is free.
+    pub(super) fn shed_one(&mut self) -> bool {
+        drop(self.reserve.take());
+        let is_shed = matches!(self.accept(), Ok(Some(_)));
+        // Another thread may have been quicker; then the next call tries again.
+        self.reserve = open_reserve().ok();
+        is_shed
+    }
+
+    /// Where it listens.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        let addr = SockRef::from(&self.fd).local_addr()?;
+        addr.as_socket().ok_or_else(|| io::Error::other("the listening socket has no IP address"))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether accepting has to pause: descriptors or memory have run out, or the listening socket
+/// itself is of no use. All other errors concern one peer, which is gone.
+pub(super) fn pauses_accept(errno: Errno) -> bool {
+    is_exhausted(errno)
+        || matches!(errno, Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP)
+}
+
+/// Whether descriptors or memory have run out.
+fn is_exhausted(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+}
+
+/// Makes the close of a connection drop what is queued and reset it.
+pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
+    // It fails only for what is no socket. The close that follows is then an orderly one.
+    let _ = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
+}
+
+/// The address of the peer of a connection.
+pub(super) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let addr = SockRef::from(&fd).peer_addr()?;
+    addr.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
+}
+
+/// A socket that is to listen. Connections of a former server that linger do not keep it from it.
+fn open(addr: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+fn open_reserve() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const LOOPBACK: &str = "127.0.0.1:0";
+
+    #[test]
+    fn listeners_share_an_address() {
+        let first = listen(LOOPBACK.parse().unwrap(), 16).unwrap();
+        let second = listen(first.local_addr().unwrap(), 16).unwrap();
+        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    }
+
+    #[test]
+    fn address_of_another_server_is_in_use() {
+        let taken = TcpListener::bind(LOOPBACK).unwrap();
+        let addr = taken.local_addr().unwrap();
+        assert_eq!(listen(addr, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let shared = listen(LOOPBACK.parse().unwrap(), 16).unwrap();
+        let addr = shared.local_addr().unwrap();
+        assert_eq!(ensure_free(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(shared);
+        ensure_free(addr).unwrap();
+    }
+
+    #[test]
+    fn accepted_socket_inherits_the_options() {
+        let listener = listen(LOOPBACK.parse().unwrap(), 16).unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = listener.accept().unwrap().unwrap();
+        let socket_ref = SockRef::from(&socket);
+        assert!(socket_ref.tcp_nodelay().unwrap());
+        assert!(socket_ref.out_of_band_inline().unwrap());
+        assert!(rustix::io::fcntl_getfd(&socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        assert_eq!(peer_addr(socket.as_fd()).unwrap(), peer.local_addr().unwrap());
+    }
+
+    #[test]
+    fn tc04_lack_of_memory_pauses_accepting() {
+        for errno in [Errno::NOBUFS, Errno::NOMEM, Errno::MFILE, Errno::NFILE] {
+            assert!(pauses_accept(errno), "{errno}");
+        }
+    }
+
+    #[test]
+    fn tc03_errors_of_one_peer_do_not_pause_accepting() {
+        for errno in [
+            Errno::CONNABORTED,
+            Errno::PROTO,
+            Errno::PERM,
+            Errno::INTR,
+            Errno::NETDOWN,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::NONET,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+        ] {
+            assert!(!pauses_accept(errno), "{errno}");
+        }
+    }
+
+    #[test]
+    fn one_waiting_peer_is_shed_at_a_time() {
+        let mut listener = listen(LOOPBACK.parse().unwrap(), 16).unwrap();
+        assert!(!listener.shed_one());
+        let addr = listener.local_addr().unwrap();
+        let mut peers = [TcpStream::connect(addr).unwrap(), TcpStream::connect(addr).unwrap()];
+        assert!(listener.shed_one());
+        assert!(listener.shed_one());
+        assert!(!listener.shed_one());
+        for peer in &mut peers {
+            assert_eq!(io::Read::read(peer, &mut [0; 1]).unwrap(), 0);
+        }
+    }
+}

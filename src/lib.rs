@@ -1,0 +1,55 @@
+//! A WebSocket server for Linux, made for very many long-lived connections.
+//!
+//! Every pinned core runs its own event loop over its own connections, on io_uring or, where that
+//! is not allowed, on epoll. Implement [`Handler`], hand [`Server::builder`] a function that makes
+//! one for each core, and run:
+//!
+//! ```no_run
+//! use longwire::{Conn, Handler, Message, Server};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type State = ();
+//!     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+//!         let _ = conn.echo(message);
+//!     }
+//! }
+//!
+//! Server::builder().listen("127.0.0.1:9001".parse().unwrap()).run(|_core| Echo)?;
+//! # Ok::<(), longwire::Error>(())
+//! ```
+//!
+//! What the protocol code does where is listed in `docs/RFC6455.md`, how the parts fit together in
+//! `docs/ARCHITECTURE.md`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("longwire runs on Linux: it is built on io_uring and epoll");
+
+mod buf;
+mod config;
+mod conn;
+mod error;
+mod handler;
+mod io;
+mod metrics;
+mod policy;
+mod proto;
+mod server;
+mod worker;
+
+pub use config::Builder;
+pub use conn::{Close, Message, MessageKind, SendError, Side};
+pub use error::Error;
+pub use handler::{Conn, ConnId, Handler};
+pub use io::affinity::parse_cores;
+pub use io::backend::{Backend, BackendChoice, UnknownBackend};
+pub use metrics::Stats;
+pub use proto::handshake::{Refusal, Request};
+pub use proto::{CloseCode, LimitExceeded, Violation};
+pub use server::{Handle, Server};
+
+#[doc(hidden)]
+pub mod bench_internals;

@@ -1,0 +1,106 @@
+//! Limits and decisions, pure: how much a peer may ask for, and how long it may take.
+//!
+//! Nothing here does anything; `conn` and `worker` ask and act.
+
+mod rate;
+mod ticks;
+
+pub(crate) use rate::ControlRate;
+pub(crate) use ticks::{Tick, Ticks};
+
+use std::time::Duration;
+
+use crate::proto::handshake::HeadLimits;
+
+/// Every bound a worker holds its connections to. Built and checked by `config`.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Bounds of a request head.
+    pub(crate) head: HeadLimits,
+    /// Payload bytes of a whole message.
+    pub(crate) message_bytes_max: usize,
+    /// Payload bytes of one frame.
+    pub(crate) frame_bytes_max: usize,
+    /// Fragments without payload in a row.
+    pub(crate) empty_fragments_max: u16,
+    /// Control frames per second that refill the burst of [`ControlRate`].
+    pub(crate) control_frames_per_second: u16,
+    /// Control frames that may come at once.
+    pub(crate) control_frames_burst: u16,
+    /// Pongs that wait behind a slow reader; later pings only replace the newest.
+    pub(crate) pongs_queued_max: u16,
+    /// Queued bytes above which a connection is not read.
+    pub(crate) send_high_water_bytes: usize,
+    /// Queued bytes above which a connection takes no more messages.
+    pub(crate) send_bytes_max: usize,
+    /// Connections of one worker.
+    pub(crate) conns_max: usize,
+    /// Connections of one worker that have not finished their handshake.
+    pub(crate) handshakes_max: usize,
+    /// Deadlines.
+    pub(crate) timeouts: Timeouts,
+}
+
+/// How long each wait may take (row R4 of the project's threat list: every wait has a deadline).
+#[derive(Clone, Debug)]
+pub(crate) struct Timeouts {
+    /// From accept to the end of the request head.
+    pub(crate) handshake: Ticks,
+    /// From our Close frame to the peer's.
+    pub(crate) close: Ticks,
+    /// Time for a queue to shrink by a few bytes.
+    pub(crate) write_stall: Ticks,
+    /// Silence after which a ping is sent.
+    pub(crate) ping_interval: Option<Ticks>,
+    /// From a ping to any byte of the peer.
+    pub(crate) pong: Ticks,
+    /// Silence after which a connection is closed.
+    pub(crate) idle: Option<Ticks>,
+    /// From the first fragment of a message to its last.
+    pub(crate) message: Ticks,
+    /// Time for the peer to take our last bytes once the connection has failed, and then again
+    /// to close its side.
+    pub(crate) linger: Ticks,
+}
+
+/// Bytes of a peer that are read and dropped after the connection has ended.
+pub(crate) const LINGER_BYTES_MAX: u32 = 64 * 1024;
+
+/// A queue that does not shrink by this much within the write-stall timeout is stalled. One byte
+/// now and then is not progress (an attack that keeps a timer alive).
+pub(crate) const PROGRESS_BYTES_MIN: usize = 64;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            message_bytes_max: 64 * 1024,
+            frame_bytes_max: 64 * 1024,
+            empty_fragments_max: 64,
+            control_frames_per_second: 128,
+            control_frames_burst: 256,
+            pongs_queued_max: 16,
+            send_high_water_bytes: 64 * 1024,
+            send_bytes_max: 1024 * 1024,
+            conns_max: 1 << 20,
+            handshakes_max: 4096,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = |s| Ticks::at_least(Duration::from_secs(s));
+        Self {
+            handshake: seconds(10),
+            close: seconds(5),
+            write_stall: seconds(30),
+            ping_interval: Some(seconds(30)),
+            pong: seconds(20),
+            idle: None,
+            message: seconds(60),
+            linger: seconds(1),
+        }
+    }
+}

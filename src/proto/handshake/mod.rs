@@ -1,0 +1,65 @@
+//! The opening handshake (RFC 6455 §4) over bytes in memory: no I/O, no clock, no allocation on
+//! the way to a 101.
+//!
+//! A server feeds what it has received to a [`HeadScanner`] until that reports the head's length,
+//! gives exactly those bytes to [`Request::parse`], and answers with [`response::write_accept`] or
+//! [`Refusal::write_response`]. The scanner judges lines and sizes while bytes arrive and looks at
+//! each byte once; the request judges meaning, once, when the head is whole. So how the bytes were
+//! cut into reads cannot change the answer.
+//!
+//! Deliberately absent: bodies (a request that has one is refused), percent-decoding (paths are
+//! compared as they came), keep-alive (a refusal ends the connection), permessage-deflate offers
+//! (only the syntax of the extensions is judged here).
+
+#[cfg_attr(not(test), expect(dead_code, reason = "the client role; so far it drives the tests"))]
+pub(crate) mod client;
+mod fields;
+#[cfg(test)]
+mod hostile_heads;
+mod refusal;
+mod request;
+pub(crate) mod response;
+mod scanner;
+mod target;
+
+pub use refusal::Refusal;
+pub use request::Request;
+pub(crate) use scanner::HeadScanner;
+
+/// How large a request head may be. Sizes are bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadLimits {
+    /// The request line without its line end; longer ones are refused with 414.
+    pub(crate) request_line_bytes_max: usize,
+    /// One header line without its line end; longer ones are refused with 431.
+    pub(crate) header_line_bytes_max: usize,
+    /// All header lines with their line ends, the request line not counted; else 431.
+    pub(crate) head_bytes_max: usize,
+    /// Header lines; more are refused with 431. At most [`HeadLimits::HEADER_COUNT_CAP`].
+    pub(crate) header_count_max: usize,
+}
+
+impl HeadLimits {
+    /// Above this many header lines a head is refused whatever `header_count_max` says: the places
+    /// for them are on the stack.
+    pub(crate) const HEADER_COUNT_CAP: usize = 256;
+
+    /// Bytes after which the scanner has decided in any case: what a head can occupy at most, the
+    /// empty lines before and after it included.
+    pub(crate) fn bytes_max(&self) -> usize {
+        const LINE_END_BYTES: usize = 2;
+        let empty_lines_bytes = (scanner::LEADING_EMPTY_LINES_MAX + 1) * LINE_END_BYTES;
+        self.request_line_bytes_max + LINE_END_BYTES + self.head_bytes_max + empty_lines_bytes
+    }
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            request_line_bytes_max: 8 * 1024,
+            header_line_bytes_max: 8 * 1024,
+            head_bytes_max: 16 * 1024,
+            header_count_max: 100,
+        }
+    }
+}

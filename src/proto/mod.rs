@@ -1,0 +1,19 @@
+//! RFC 6455 over byte slices: frames, messages, close codes and the opening handshake, for the
+//! server and the client role.
+//!
+//! Sans-I/O: no socket, no clock, no buffer of its own. Everything is a function of bytes, and
+//! errors name what the peer did ([`Violation`], [`LimitExceeded`], `handshake::Refusal`).
+
+pub(crate) mod close;
+pub(crate) mod encoder;
+pub(crate) mod handshake;
+pub(crate) mod header;
+pub(crate) mod mask;
+pub(crate) mod sequence;
+pub(crate) mod text;
+pub(crate) mod violation;
+
+pub use close::CloseCode;
+pub use violation::{LimitExceeded, Violation};
+
+pub(crate) use header::{Header, Opcode, Role};

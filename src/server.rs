@@ -1,0 +1,315 @@
+//! From settings to running workers: one listener, one pinned thread, one event loop per core.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use crate::config::{Builder, Checked};
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::io::backend::{self, Backend, DriverSetup};
+use crate::io::epoll::EpollDriver;
+use crate::io::socket::{self, Listener};
+use crate::io::uring::UringDriver;
+use crate::io::wake::Wake;
+use crate::io::{Driver, affinity};
+use crate::metrics::{Metrics, Stats};
+use crate::proto::CloseCode;
+use crate::worker::{Shared, StopOrder, StopSwitch, Worker};
+
+/// A server that listens, and runs once it is given its handlers.
+///
+/// ```no_run
+/// use longwire::{Conn, Handler, Message, Server};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type State = ();
+///     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+///         let _ = conn.echo(message);
+///     }
+/// }
+///
+/// Server::builder().run(|_core| Echo)?;
+/// # Ok::<(), longwire::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    checked: Checked,
+    builder: Builder,
+    backend: Backend,
+    backend_reason: String,
+    listeners: Vec<Listener>,
+    addr: SocketAddr,
+    handle: Handle,
+}
+
+impl Builder {
+    /// Checks the settings, chooses the backend and listens. Connections are accepted once the
+    /// server runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] for settings that make no sense, [`Error::Backend`] if the backend that
+    /// was asked for is not available, [`Error::Listen`] if the address is not.
+    pub fn build(self) -> Result<Server, Error> {
+        let checked = self.checked()?;
+        let (backend, backend_reason) = backend::choose(self.backend).map_err(Error::Backend)?;
+        if self.direct_descriptors && backend != Backend::IoUring {
+            return Err(Error::Misuse(format!(
+                "direct descriptors need io_uring, but the backend is {backend_reason}"
+            )));
+        }
+        let (listeners, addr) = self.listen_all(checked.cores.len())?;
+        let handle = Handle::new(checked.cores.len(), &self)?;
+        Ok(Server { checked, builder: self, backend, backend_reason, listeners, addr, handle })
+    }
+
+    /// Builds the server and runs it: [`build`](Self::build), then [`Server::run`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    pub fn run<H, F>(self, handlers: F) -> Result<Stats, Error>
+    where
+        H: Handler,
+        F: Fn(usize) -> H + Send + Sync,
+    {
+        self.build()?.run(handlers)
+    }
+
+    /// One listener for each worker, all on one address (`SO_REUSEPORT`).
+    fn listen_all(&self, workers: usize) -> Result<(Vec<Listener>, SocketAddr), Error> {
+        let mut addr = self.listen;
+        let failed = |source| Error::Listen { addr: self.listen, source };
+        if addr.port() != 0 {
+            socket::ensure_free(addr).map_err(failed)?;
+        }
+        let mut listeners = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let listener = socket::listen(addr, self.backlog).map_err(failed)?;
+            // With port 0 the kernel chooses for the first; the others join it.
+            addr = listener.local_addr().map_err(failed)?;
+            listeners.push(listener);
+        }
+        Ok((listeners, addr))
+    }
+}
+
+impl Server {
+    /// The settings of a server, all at their defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Runs until [`Handle::stop`] is called: starts a thread for each worker, pins it to its core
+    /// and calls `handlers` there, with the worker's number from 0, for the handler of that core.
+    /// Returns what the server has done when the last connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Worker`] if a worker cannot start or its event loop fails; the others are stopped.
+    pub fn run<H, F>(self, handlers: F) -> Result<Stats, Error>
+    where
+        H: Handler,
+        F: Fn(usize) -> H + Send + Sync,
+    {
+        let Self { checked, builder, backend, listeners, handle, .. } = self;
+        let (report, reports) = mpsc::channel();
+        thread::scope(|scope| {
+            for (worker, listener) in listeners.into_iter().enumerate() {
+                let seat = Seat {
+                    worker,
+                    core: checked.cores[worker],
+                    setup: DriverSetup {
+                        listener,
+                        wake: handle.inner.wakes[worker].clone(),
+                        conns_max: u32::try_from(checked.limits.conns_max).unwrap_or(u32::MAX),
+                        direct_descriptors: builder.direct_descriptors,
+                        ring_entries: backend::RING_ENTRIES,
+                    },
+                };
+                let (report, handle) = (report.clone(), &handle);
+                let (checked, handlers) = (&checked, &handlers);
+                thread::Builder::new()
+                    .name(format!("longwire-{worker}"))
+                    .spawn_scoped(scope, move || {
+                        let ended = seat.run(backend, checked, handle, handlers);
+                        let _ = report.send((worker, ended));
+                    })
+                    .map_err(|source| Error::Worker { worker, source })?;
+            }
+            drop(report);
+            let mut result = Ok(());
+            for (worker, ended) in reports {
+                if let Err(source) = ended {
+                    handle.stop_now();
+                    result = result.and(Err(Error::Worker { worker, source }));
+                }
+            }
+            result
+        })?;
+        Ok(handle.stats())
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The address that is listened on, with the port the kernel chose if it was asked to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// How the server talks to the kernel.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Why that backend, in one line.
+    pub fn backend_reason(&self) -> &str {
+        &self.backend_reason
+    }
+
+    /// The cores the workers are pinned to.
+    pub fn cores(&self) -> &[usize] {
+        &self.checked.cores
+    }
+
+    /// Connections that are taken at one time.
+    pub fn conns_max(&self) -> usize {
+        self.checked.limits.conns_max
+    }
+
+    /// Payload bytes of the largest message that is taken.
+    pub fn message_bytes_max(&self) -> usize {
+        self.checked.limits.message_bytes_max
+    }
+}
+
+/// Speaks to a running server from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inner: Arc<HandleInner>,
+}
+
+#[derive(Debug)]
+struct HandleInner {
+    wakes: Vec<Wake>,
+    metrics: Vec<Arc<Metrics>>,
+    shared: Arc<Shared>,
+    stop_timeout: std::time::Duration,
+}
+
+impl Handle {
+    fn new(workers: usize, builder: &Builder) -> Result<Self, Error> {
+        let wakes: io::Result<Vec<Wake>> = (0..workers).map(|_| Wake::new()).collect();
+        let wakes = wakes.map_err(|source| Error::Worker { worker: 0, source })?;
+        let shared = Shared { conn_count: AtomicUsize::new(0), stop: StopSwitch::default() };
+        let inner = HandleInner {
+            wakes,
+            metrics: (0..workers).map(|_| Arc::default()).collect(),
+            shared: Arc::new(shared),
+            stop_timeout: builder.timeouts.stop,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Stops the server: no more connections are accepted, each peer gets a Close frame with
+    /// `code` ([`CloseCode::GOING_AWAY`], or [`CloseCode::SERVICE_RESTART`] if it will be back),
+    /// what is queued still leaves, and after the stop timeout what is left is cut off.
+    pub fn stop(&self, code: CloseCode) {
+        self.order(StopOrder { code, grace: self.inner.stop_timeout });
+    }
+
+    /// Stops the server at once: what is left is cut off.
+    pub fn stop_now(&self) {
+        let code = CloseCode::GOING_AWAY;
+        self.order(StopOrder { code, grace: std::time::Duration::ZERO });
+    }
+
+    /// What the server has done so far. Cheap enough to call every second.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for metrics in &self.inner.metrics {
+            stats.add(metrics);
+        }
+        stats
+    }
+
+    fn order(&self, order: StopOrder) {
+        self.inner.shared.stop.give(order);
+        for wake in &self.inner.wakes {
+            wake.wake();
+        }
+    }
+}
+
+/// Where a worker sits: its core, and its end of the kernel.
+#[derive(Debug)]
+struct Seat {
+    worker: usize,
+    core: usize,
+    setup: DriverSetup,
+}
+
+impl Seat {
+    fn run<H: Handler>(
+        self,
+        backend: Backend,
+        checked: &Checked,
+        handle: &Handle,
+        handlers: &impl Fn(usize) -> H,
+    ) -> io::Result<()> {
+        // The kernel may hold memory of a worker that unwinds; going on would not be safe.
+        let guard = AbortOnPanic;
+        if let Err(error) = affinity::pin_current(self.core) {
+            tracing::warn!(core = self.core, %error, "worker is not pinned");
+        }
+        let Self { worker, setup, .. } = self;
+        let ended = match backend {
+            Backend::IoUring => {
+                turn_until_stopped(UringDriver::new(setup)?, worker, checked, handle, handlers)
+            }
+            Backend::Epoll => {
+                turn_until_stopped(EpollDriver::new(setup)?, worker, checked, handle, handlers)
+            }
+        };
+        std::mem::forget(guard);
+        ended
+    }
+}
+
+fn turn_until_stopped<D: Driver, H: Handler>(
+    driver: D,
+    worker: usize,
+    checked: &Checked,
+    handle: &Handle,
+    handlers: &impl Fn(usize) -> H,
+) -> io::Result<()> {
+    let inner = &handle.inner;
+    let mut worker = Worker::new(
+        driver,
+        handlers(worker),
+        checked.limits.clone(),
+        checked.memory,
+        Arc::clone(&inner.metrics[worker]),
+        Arc::clone(&inner.shared),
+    );
+    worker.run()
+}
+
+/// Ends the process when the event loop itself panics (the application's panics are caught).
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

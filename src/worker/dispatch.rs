@@ -1,0 +1,179 @@
+//! From a completion to its connection, and from there to the application.
+//!
+//! A completion whose token names a connection that is gone is dropped, and its block goes back
+//! (row U10). Blocks are lent to a connection for the call and settled at its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::buf::Block;
+use crate::conn::{Collected, Core, Event, HeadStatus, Input, Message, Phase, Source};
+use crate::handler::{Conn, Handler};
+use crate::io::{Completion, Driver, Token};
+use crate::proto::CloseCode;
+
+use super::{Entry, Worker};
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    pub(super) fn dispatch(&mut self, completion: Completion<D::Socket>) {
+        match completion {
+            Completion::Received { token, block, len } => self.handle_received(token, block, len),
+            Completion::ReceivedInto { token, block, len } => {
+                self.handle_received_into(token, block, len);
+            }
+            Completion::Sent { token, segment, sent } => match self.live(token) {
+                Some((entry, core)) => {
+                    entry.connection.handle_sent(segment, sent, core);
+                    self.mark(token.index);
+                }
+                None => self.core.pool.give(segment.block),
+            },
+            Completion::PeerClosed { token } => {
+                if let Some((entry, core)) = self.live(token) {
+                    entry.connection.handle_peer_closed(core);
+                    self.tell_close(token.index);
+                    self.mark(token.index);
+                }
+            }
+            Completion::Failed { token, error } => {
+                if let Some((entry, core)) = self.live(token) {
+                    tracing::debug!(conn = token.index, %error, "connection broke");
+                    entry.connection.handle_failed(core);
+                    self.tell_close(token.index);
+                    self.mark(token.index);
+                }
+            }
+            Completion::Closed { token } => {
+                if self.live(token).is_some() {
+                    self.tell_close(token.index);
+                    self.forget(token.index);
+                }
+            }
+            Completion::Accepted(socket) => self.insert(socket),
+            Completion::AcceptFailed { error, exhausted } => {
+                tracing::debug!(%error, exhausted, "accept failed");
+                if exhausted {
+                    self.rest_accepting();
+                }
+            }
+            Completion::Woken => self.handle_woken(),
+        }
+    }
+
+    /// The connection that a token names, if it is still there.
+    fn live(&mut self, token: Token) -> Option<(&mut Entry<H::State>, &mut Core)> {
+        let entry = self.table.get_mut(token.index as usize)?;
+        (entry.generation == token.generation).then_some((entry, &mut self.core))
+    }
+
+    fn handle_received(&mut self, token: Token, mut block: Block, len: usize) {
+        let Some((entry, core)) = self.live(token) else {
+            self.core.pool.give(block);
+            return;
+        };
+        entry.connection.handle_heard(core);
+        let mut input = Input::new(len);
+        if entry.connection.phase() == Phase::Handshake {
+            self.handle_head(token, &block, &mut input);
+        }
+        while let Some(event) = self.poll_event(token, &mut block, &mut input) {
+            match event {
+                Event::Message { kind, start, end } => {
+                    let memory = &mut block.bytes_mut()[..end];
+                    self.tell_message(token, Message::new(kind, memory, start, Source::Received));
+                }
+                Event::Collected(collected) => self.tell_collected(token, collected),
+            }
+        }
+        if let Some((entry, core)) = self.live(token) {
+            entry.connection.settle(block, Source::Received, core);
+        }
+        self.tell_close(token.index);
+        self.mark(token.index);
+    }
+
+    fn poll_event(&mut self, token: Token, block: &mut Block, input: &mut Input) -> Option<Event> {
+        let (entry, core) = self.live(token)?;
+        entry.connection.poll_event(block.bytes_mut(), input, core)
+    }
+
+    fn handle_received_into(&mut self, token: Token, block: Block, len: usize) {
+        let Some((entry, core)) = self.live(token) else {
+            self.core.pool.give(block);
+            return;
+        };
+        entry.connection.handle_heard(core);
+        if let Some(Event::Collected(collected)) =
+            entry.connection.handle_received_into(block, len, core)
+        {
+            self.tell_collected(token, collected);
+        }
+        self.tell_close(token.index);
+        self.mark(token.index);
+    }
+
+    fn handle_head(&mut self, token: Token, block: &Block, input: &mut Input) {
+        let Some((entry, core)) = self.live(token) else { return };
+        match entry.connection.poll_head(block.bytes(), input, core) {
+            None => {}
+            Some(HeadStatus::InBlock(len)) => self.tell_open(token, &block.bytes()[..len]),
+            Some(HeadStatus::Collected(bytes)) => self.tell_open(token, &bytes),
+        }
+    }
+
+    fn tell_open(&mut self, token: Token, head: &[u8]) {
+        let Self { table, core, handler, driver, .. } = self;
+        let Some(entry) = table.get_mut(token.index as usize) else { return };
+        let Some(request) = entry.connection.upgrade(head, core) else { return };
+        core.metrics.opened.add(1);
+        let state = entry.state.insert(H::State::default());
+        let connection = &mut entry.connection;
+        let mut conn = Conn { token, connection, core, state, peer: driver };
+        if catch_unwind(AssertUnwindSafe(|| handler.open(&mut conn, &request))).is_err() {
+            entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+        }
+    }
+
+    #[inline]
+    fn tell_message(&mut self, token: Token, message: Message<'_>) {
+        let Self { table, core, handler, driver, .. } = self;
+        let Some(entry) = table.get_mut(token.index as usize) else { return };
+        let Some(state) = &mut entry.state else { return };
+        core.metrics.messages.add(1);
+        core.metrics.message_bytes.add(message.payload().len() as u64);
+        let connection = &mut entry.connection;
+        let mut conn = Conn { token, connection, core, state, peer: driver };
+        if catch_unwind(AssertUnwindSafe(|| handler.message(&mut conn, message))).is_err() {
+            entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+        }
+    }
+
+    fn tell_collected(&mut self, token: Token, collected: Collected) {
+        let Collected { kind, mut block, len } = collected;
+        let (start, end) = Collected::payload_range(len);
+        let memory = block.bytes_mut().get_mut(..end);
+        // A message of nothing but empty fragments never needed memory.
+        let message = match memory {
+            Some(memory) => Message::new(kind, memory, start, Source::Collected),
+            None => Message::new(kind, &mut [], 0, Source::Collected),
+        };
+        self.tell_message(token, message);
+        if let Some((entry, core)) = self.live(token) {
+            entry.connection.settle(block, Source::Collected, core);
+        }
+    }
+
+    /// Tells the application of the end of a connection, if it has ended.
+    pub(super) fn tell_close(&mut self, index: u32) {
+        let Self { table, core, handler, driver, .. } = self;
+        let Some(entry) = table.get_mut(index as usize) else { return };
+        let Some(close) = entry.connection.poll_close() else { return };
+        let Some(mut state) = entry.state.take() else { return };
+        core.metrics.closed.add(1);
+        let token = Token { index, generation: entry.generation };
+        let connection = &mut entry.connection;
+        let mut conn = Conn { token, connection, core, state: &mut state, peer: driver };
+        // The connection is over; a panic has nothing more to end.
+        let _ = catch_unwind(AssertUnwindSafe(|| handler.close(&mut conn, &close)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
+    }
+}

@@ -1,0 +1,287 @@
+//! One core, one loop.
+//!
+//! A worker owns everything its connections need: driver, table, memory, deadlines, handler. It
+//! shares nothing on the path of a message. A turn is always the same:
+//!
+//! 1. wait: submit what is queued, sleep until something happens or is due,
+//! 2. read the clock, once,
+//! 3. take the completions, in order, each to its connection and on to the handler (`dispatch`),
+//! 4. do what the connections ask for: one send each for all that a turn produced,
+//! 5. look after deadlines and a stop in progress.
+//!
+//! With a driver that sends at once (epoll), step 4 follows each completion instead, while the
+//! bytes are still in the first-level cache.
+
+mod clock;
+mod deadlines;
+mod dispatch;
+mod stop;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::buf::{Pool, PoolConfig};
+use crate::conn::{Connection, Core, MaskKeys, Phase, Step};
+use crate::handler::Handler;
+use crate::io::{Closing, Driver, Patience, Token};
+use crate::metrics::Metrics;
+use crate::policy::{Limits, Tick, Ticks};
+use crate::proto::handshake::Refusal;
+
+use clock::Clock;
+use deadlines::{Deadlines, SweepBudget};
+use stop::Stop;
+pub(crate) use stop::{StopOrder, StopSwitch};
+
+/// Completions taken in one turn, so that deadlines are looked at under any load.
+const COMPLETIONS_PER_TURN_MAX: usize = 4096;
+/// Places for peers that come when the table is full, to be told so.
+const REFUSAL_SLOTS: usize = 64;
+/// How long accepting rests when descriptors have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Peers dropped before each rest, so that they are not left hanging in the backlog.
+const SHED_PER_REST_MAX: usize = 64;
+/// The longest wait while there are connections: so long a stop of the process is told from sleep.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What the workers of a server have in common. None of it is touched by messages.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Connections of all workers.
+    pub(crate) conn_count: AtomicUsize,
+    /// How and when to stop.
+    pub(crate) stop: StopSwitch,
+}
+
+/// A slot of the connection table.
+#[derive(Debug)]
+struct Entry<S> {
+    connection: Connection,
+    generation: u32,
+    /// In the list of connections to look after at the end of the turn.
+    dirty: bool,
+    /// Counted as a handshake in progress.
+    handshaking: bool,
+    /// The application's; there from `open` to `close`.
+    state: Option<S>,
+}
+
+/// One core's event loop.
+#[derive(Debug)]
+pub(crate) struct Worker<D: Driver, H: Handler> {
+    driver: D,
+    handler: H,
+    table: Slab<Entry<H::State>>,
+    core: Core,
+    deadlines: Deadlines,
+    clock: Clock,
+    dirty: Vec<u32>,
+    next_generation: u32,
+    handshake_count: usize,
+    /// Accepting rests until then.
+    accept_resumes_at: Option<Tick>,
+    trimmed_at: Tick,
+    stop: Stop,
+    shared: Arc<Shared>,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// A worker without connections.
+    pub(crate) fn new(
+        driver: D,
+        handler: H,
+        limits: Limits,
+        memory: PoolConfig,
+        metrics: Arc<Metrics>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let clock = Clock::new(driver.now());
+        // Reserved whole: untouched pages cost nothing, and growing a table of a million
+        // connections would stall the loop while it is copied.
+        let table = Slab::with_capacity(limits.conns_max + REFUSAL_SLOTS);
+        let core = Core {
+            pool: Pool::new(memory),
+            outboxes: Vec::new(),
+            limits,
+            now: Tick(0),
+            keys: MaskKeys::default(),
+            metrics,
+        };
+        Self {
+            driver,
+            handler,
+            table,
+            core,
+            deadlines: Deadlines::new(),
+            clock,
+            dirty: Vec::new(),
+            next_generation: 0,
+            handshake_count: 0,
+            accept_resumes_at: None,
+            trimmed_at: Tick(0),
+            stop: Stop::default(),
+            shared,
+        }
+    }
+
+    /// Turns until the server stops.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn. False once the worker has stopped and every connection is closed.
+    pub(crate) fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.wait_timeout();
+        self.driver.wait(timeout)?;
+        self.core.now = self.clock.advance(self.driver.now(), timeout);
+        for _ in 0..COMPLETIONS_PER_TURN_MAX {
+            let Some(completion) = self.driver.poll_completion(&mut self.core.pool) else { break };
+            self.dispatch(completion);
+        }
+        self.look_after_dirty();
+        self.look_after_deadlines();
+        Ok(self.advance_stop())
+    }
+
+    /// Until something is due, at most.
+    fn wait_timeout(&self) -> Option<Duration> {
+        let mut due = self.deadlines.next_due().min(self.stop.next_due());
+        if let Some(tick) = self.accept_resumes_at {
+            due = due.min(tick);
+        }
+        let idle = self.table.is_empty() && !self.core.pool.has_spare();
+        if due == Tick::NEVER {
+            return if idle { None } else { Some(WAIT_MAX) };
+        }
+        Some(self.clock.until(due).min(WAIT_MAX))
+    }
+
+    /// A new connection, or an answer that there is no room for it.
+    fn insert(&mut self, socket: D::Socket) {
+        let counted = self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
+        let conns_max = self.core.limits.conns_max;
+        if counted >= conns_max + REFUSAL_SLOTS || self.table.len() >= conns_max + REFUSAL_SLOTS {
+            self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
+            self.core.refused(Refusal::Overloaded);
+            return;
+        }
+        self.core.metrics.accepted.add(1);
+        let generation = self.next_generation;
+        self.next_generation = Token::next_generation(generation);
+        let spread = (generation.wrapping_mul(0x9E37_79B1) >> 24) as u8;
+        let mut connection = Connection::server(spread, &self.core);
+        let full = counted >= conns_max
+            || self.handshake_count >= self.core.limits.handshakes_max
+            || self.stop.is_under_way();
+        if full {
+            connection.refuse(Refusal::Overloaded, &mut self.core);
+        } else {
+            self.handshake_count += 1;
+        }
+        let entry = Entry { connection, generation, dirty: false, handshaking: !full, state: None };
+        let Ok(index) = u32::try_from(self.table.insert(entry)) else { return };
+        if self.driver.attach(Token { index, generation }, socket).is_err() {
+            self.forget(index);
+            return;
+        }
+        self.look_after(index);
+    }
+
+    /// Removes a connection that the kernel has let go of.
+    fn forget(&mut self, index: u32) {
+        let mut entry = self.table.remove(index as usize);
+        entry.connection.release(&mut self.core);
+        self.deadlines.clear(index);
+        self.handshake_count -= usize::from(entry.handshaking);
+        self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
+        // A descriptor is free again (row TC01).
+        if self.accept_resumes_at.is_some() {
+            self.accept_resumes_at = Some(self.core.now);
+        }
+    }
+
+    /// The connection has changed: it is looked after at the end of the turn, or right away.
+    fn mark(&mut self, index: u32) {
+        let Some(entry) = self.table.get_mut(index as usize) else { return };
+        // A large body is to go on to its final place, so that place cannot wait.
+        if D::SENDS_AT_ONCE || entry.connection.wants_direct() {
+            self.look_after(index);
+        } else if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    fn look_after_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.look_after(index);
+        }
+        self.dirty = dirty;
+    }
+
+    /// Does what the connection asks for, until it asks for nothing.
+    fn look_after(&mut self, index: u32) {
+        let Some(entry) = self.table.get_mut(index as usize) else { return };
+        entry.dirty = false;
+        if entry.handshaking && entry.connection.phase() != Phase::Handshake {
+            entry.handshaking = false;
+            self.handshake_count -= 1;
+        }
+        let token = Token { index, generation: entry.generation };
+        while let Some(step) = entry.connection.poll_step(&mut self.core) {
+            match step {
+                Step::Send { segment, wait } => {
+                    let patience = if wait { Patience::Wait } else { Patience::Try };
+                    self.driver.submit_send(token, segment, patience);
+                }
+                Step::ReceiveInto(room) => {
+                    self.driver.submit_receive_into(token, room.block, room.start, room.end);
+                }
+                Step::PauseReceive => self.driver.pause_receive(token),
+                Step::ResumeReceive => self.driver.resume_receive(token),
+                Step::ShutdownWrite => self.driver.shutdown_write(token),
+                Step::Close { reset } => {
+                    let closing = if reset { Closing::Reset } else { Closing::Orderly };
+                    self.driver.submit_close(token, closing);
+                }
+            }
+        }
+        self.deadlines.lower(index, entry.connection.next_deadline(&self.core));
+    }
+
+    fn look_after_deadlines(&mut self) {
+        let mut budget = SweepBudget::new();
+        while let Some(index) = self.deadlines.poll_due(self.core.now, &mut budget) {
+            if let Some(entry) = self.table.get_mut(index as usize) {
+                entry.connection.handle_deadline(&mut self.core);
+                self.tell_close(index);
+                self.look_after(index);
+            }
+        }
+        if self.accept_resumes_at.is_some_and(|at| at <= self.core.now) {
+            self.accept_resumes_at = None;
+            self.driver.resume_accept();
+        }
+        if self.trimmed_at.after(Ticks::at_least(WAIT_MAX)) <= self.core.now {
+            self.trimmed_at = self.core.now;
+            self.core.pool.trim();
+        }
+    }
+
+    /// Lets accepting rest: descriptors have run out (rows TC01, TC02, TC04).
+    fn rest_accepting(&mut self) {
+        for _ in 0..SHED_PER_REST_MAX {
+            if !self.driver.shed_one() {
+                break;
+            }
+            self.core.metrics.shed.add(1);
+        }
+        self.accept_resumes_at = Some(self.core.now.after(Ticks::at_least(ACCEPT_REST)));
+    }
+}
