@@ -31,6 +31,7 @@ pub struct Builder {
     pub(crate) memory: PoolConfig,
     pub(crate) timeouts: Durations,
     frame_bytes_max: Option<usize>,
+    send_bytes_max: Option<usize>,
 }
 
 /// The timeouts as they were given.
@@ -60,6 +61,7 @@ impl Default for Builder {
             memory: PoolConfig { receive_blocks_max: 64, spare_bytes_max: 64 << 20 },
             timeouts: Durations::default(),
             frame_bytes_max: None,
+            send_bytes_max: None,
         }
     }
 }
@@ -190,9 +192,10 @@ impl Builder {
     }
 
     /// Bytes queued for a connection above which it takes no more messages and is closed with
-    /// 1013. Default 1 MiB. A connection's worst case is this and one message.
+    /// 1013. Default 1 MiB, or room for two of the largest messages if that is more. At least
+    /// `send_high_water_bytes`. A connection's worst case is this and one message.
     pub fn send_bytes_max(mut self, bytes: usize) -> Self {
-        self.limits.send_bytes_max = bytes;
+        self.send_bytes_max = Some(bytes);
         self
     }
 
@@ -270,6 +273,9 @@ impl Builder {
         let mut limits = self.limits.clone();
         limits.conns_max = conns_max;
         limits.frame_bytes_max = self.frame_bytes_max.unwrap_or(limits.message_bytes_max);
+        limits.send_bytes_max = self.send_bytes_max.unwrap_or_else(|| {
+            limits.send_bytes_max.max(limits.message_bytes_max.saturating_mul(2))
+        });
         limits.timeouts.handshake = Ticks::at_least(self.timeouts.handshake);
         limits.timeouts.close = Ticks::at_least(self.timeouts.close);
         limits.timeouts.write_stall = Ticks::at_least(self.timeouts.write_stall);

@@ -91,6 +91,7 @@ impl Builder {
         let mut listeners = Vec::with_capacity(workers);
         for _ in 0..workers {
             let listener = socket::listen(addr, self.backlog).map_err(failed)?;
+            listener.await_first_bytes().map_err(failed)?;
             // With port 0 the kernel chooses for the first; the others join it.
             addr = listener.local_addr().map_err(failed)?;
             listeners.push(listener);

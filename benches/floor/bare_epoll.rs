@@ -16,10 +16,13 @@ use crate::debt::{Debt, Exchange};
 
 const LISTENER: u64 = u64::MAX;
 const EVENTS_PER_TURN_MAX: usize = 1024;
+/// What a connection is watched for.
+const WATCH: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 
 struct Conn {
     fd: OwnedFd,
     debt: Debt,
+    awaits_room: bool,
 }
 
 struct Server {
@@ -65,7 +68,6 @@ pub(crate) fn serve(listener: &TcpListener, exchange: Exchange) -> io::Result<()
 
 impl Server {
     fn accept_all(&mut self, listener: &TcpListener) -> io::Result<()> {
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         loop {
             let fd = match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(fd) => fd,
@@ -75,8 +77,8 @@ impl Server {
             };
             let entry = self.conns.vacant_entry();
             let data = EventData::new_u64(entry.key() as u64);
-            epoll::add(&self.epoll, fd.as_fd(), data, interest)?;
-            entry.insert(Conn { fd, debt: Debt::default() });
+            epoll::add(&self.epoll, fd.as_fd(), data, WATCH)?;
+            entry.insert(Conn { fd, debt: Debt::default(), awaits_room: false });
         }
     }
 
@@ -86,6 +88,12 @@ impl Server {
         let mut goes_on = !flags.contains(EventFlags::OUT) || pay(conn, &self.hot, self.exchange);
         if goes_on && (ended || flags.contains(EventFlags::IN)) {
             goes_on = receive_until_short(conn, &mut self.hot, self.exchange, ended);
+        }
+        if goes_on && conn.debt.owed > 0 && !conn.awaits_room {
+            // Watched for room only once there was none: most sockets never are.
+            conn.awaits_room = true;
+            let data = EventData::new_u64(index as u64);
+            goes_on = epoll::modify(&self.epoll, &conn.fd, data, WATCH | EventFlags::OUT).is_ok();
         }
         if !goes_on {
             self.conns.remove(index);

@@ -25,6 +25,8 @@ mod inbox;
 mod message;
 mod opening;
 mod outbox;
+#[cfg(test)]
+mod tests;
 
 pub use close::{Close, Side};
 pub use message::{Message, MessageKind};

@@ -20,7 +20,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::backend::DriverSetup;
 use super::socket::{self, Listener};
-use super::table::{FAILED, Next, SENDING, STARVED_WAIT_MAX, Table};
+use super::table::{DONE, FAILED, Next, SENDING, STARVED_WAIT_MAX, Table, WATCHED, WATCHED_WRITE};
 use super::wake::Wake;
 use super::{Closing, Completion, Driver, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
@@ -39,16 +39,16 @@ const WAKE: mio::Token = mio::Token(usize::MAX - 1);
 /// Readiness made into completions.
 #[derive(Debug)]
 pub(crate) struct EpollDriver {
-    poll: Poll,
     events: Events,
     state: State,
     /// The last wait returned for queued completions alone, without a look at the sockets.
     looked_away: bool,
 }
 
-/// All but the selector, so that events can be gone through while they are handled.
+/// All but the events, so that these can be gone through while they are handled.
 #[derive(Debug)]
 struct State {
+    poll: Poll,
     table: Table<OwnedFd>,
     waiting: HashMap<u32, Segment>,
     listener: Option<Listener>,
@@ -70,6 +70,7 @@ impl EpollDriver {
         let wake_fd = setup.wake.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&wake_fd), WAKE, Interest::READABLE)?;
         let state = State {
+            poll,
             table: Table::new(setup.conns_max, true),
             waiting: HashMap::new(),
             listener: Some(setup.listener),
@@ -81,7 +82,7 @@ impl EpollDriver {
             wake: setup.wake,
         };
         let events = Events::with_capacity(EVENTS_PER_WAIT_MAX);
-        Ok(Self { poll, events, state, looked_away: false })
+        Ok(Self { events, state, looked_away: false })
     }
 }
 
@@ -91,11 +92,10 @@ impl Driver for EpollDriver {
     const SENDS_AT_ONCE: bool = true;
 
     fn attach(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
-        // Urgent data stops a receive short of what there is; PRIORITY is how that is seen.
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        let fd = socket.as_raw_fd();
-        self.poll.registry().register(&mut SourceFd(&fd), pack(token), interest)?;
+        // The request is here already, or nearly (see `Listener::await_first_bytes`), so it is received before
+        // the socket is watched: registered now, it would report at once what is known anyway.
         self.state.table.insert(token, socket);
+        self.state.table.mark_ready(token, false);
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Driver for EpollDriver {
         }
         self.looked_away = false;
         let timeout = self.state.cap_timeout(timeout, has_news);
-        match self.poll.poll(&mut self.events, timeout) {
+        match self.state.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Err(_) | Ok(()) => {}
         }
@@ -196,6 +196,7 @@ impl State {
             Ok(sent) => self.table.announce(Completion::Sent { token, segment, sent }),
             Err(Errno::AGAIN) if patience == Patience::Wait => {
                 self.waiting.insert(token.index, segment);
+                self.watch(token, WATCHED_WRITE);
             }
             Err(Errno::AGAIN) => self.table.announce(Completion::Sent { token, segment, sent: 0 }),
             Err(errno) => {
@@ -285,6 +286,7 @@ impl State {
                     let is_filled = result == Ok(place.len());
                     let completion =
                         self.table.handle_received(token, place, result, is_filled, pool);
+                    self.watch(token, WATCHED);
                     // A failure is queued.
                     if let Some(told) = completion.or_else(|| self.table.poll_news(pool)) {
                         return Some(told);
@@ -298,6 +300,31 @@ impl State {
             }
         }
         None
+    }
+
+    /// Has epoll watch a connection: from its first receive on for what comes, and from the first
+    /// time its socket is full also for room. Few sockets ever are.
+    fn watch(&mut self, token: Token, flag: u16) {
+        let Some(entry) = self.table.find_open(token) else { return };
+        if entry.has(flag) || entry.has(DONE) {
+            return;
+        }
+        let is_new = !entry.has(WATCHED);
+        entry.flags |= WATCHED | flag;
+        // Urgent data stops a receive short of what there is; PRIORITY is how that is seen.
+        let mut interest = Interest::READABLE | Interest::PRIORITY;
+        if entry.has(WATCHED_WRITE) {
+            interest = interest | Interest::WRITABLE;
+        }
+        let (fd, registry) = (entry.fd, self.poll.registry());
+        let result = if is_new {
+            registry.register(&mut SourceFd(&fd), pack(token), interest)
+        } else {
+            registry.reregister(&mut SourceFd(&fd), pack(token), interest)
+        };
+        if let Err(error) = result {
+            self.table.fail(token, error);
+        }
     }
 
     fn receive(&self, token: Token, bytes: &mut [u8]) -> Result<usize, Errno> {

@@ -3,9 +3,11 @@
 //! Options that every connection needs are set on the listening socket, from which Linux copies
 //! them to accepted ones: no system call per connection.
 
+#![expect(unsafe_code, reason = "one socket option that no crate of ours knows")]
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -39,6 +41,21 @@ pub(crate) fn ensure_free(addr: SocketAddr) -> io::Result<()> {
 }
 
 impl Listener {
+    /// Has the kernel keep a new connection to itself until its first bytes are here, for a second.
+    ///
+    /// The client speaks first, so the server then accepts, receives and answers in one go instead
+    /// of being woken twice; and who only connects takes no descriptor for that time.
+    pub(crate) fn await_first_bytes(&self) -> io::Result<()> {
+        let seconds: libc::c_int = 1;
+        let len = libc::socklen_t::try_from(size_of_val(&seconds)).expect("four bytes");
+        let value = std::ptr::from_ref(&seconds).cast();
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
+        // SAFETY: the socket is open for the call, and `value` points to the `len` bytes of
+        // `seconds`, which the kernel only reads.
+        let result = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, value, len) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// The next waiting peer, or none. The socket is non-blocking and close-on-exec.
     pub(super) fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
         match accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {

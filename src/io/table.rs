@@ -50,6 +50,10 @@ const TARGET: u16 = 1 << 8;
 pub(super) const SENDING: u16 = 1 << 9;
 /// The kernel has a receive of this connection.
 pub(super) const RECEIVING: u16 = 1 << 10;
+/// epoll watches the socket for what comes.
+pub(super) const WATCHED: u16 = 1 << 13;
+/// epoll watches the socket for room, too.
+pub(super) const WATCHED_WRITE: u16 = 1 << 14;
 /// The kernel has a poll of this connection.
 pub(super) const POLLING: u16 = 1 << 11;
 /// The kernel has a shutdown of this connection.

@@ -27,7 +27,7 @@ use slab::Slab;
 use crate::buf::{Pool, PoolConfig};
 use crate::conn::{Connection, Core, MaskKeys, Phase, Step};
 use crate::handler::Handler;
-use crate::io::{Closing, Driver, Patience, Token};
+use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick, Ticks};
 use crate::proto::handshake::Refusal;
@@ -39,6 +39,9 @@ pub(crate) use stop::{StopOrder, StopSwitch};
 
 /// Completions taken in one turn, so that deadlines are looked at under any load.
 const COMPLETIONS_PER_TURN_MAX: usize = 4096;
+/// Received bytes after which a turn ends: a flood must not keep the answers of others waiting
+/// (row FR10). Some ten milliseconds of the smallest messages.
+const RECEIVED_BYTES_PER_TURN_MAX: usize = 512 * 1024;
 /// Places for peers that come when the table is full, to be told so.
 const REFUSAL_SLOTS: usize = 64;
 /// How long accepting rests when descriptors have run out.
@@ -64,6 +67,8 @@ struct Entry<S> {
     generation: u32,
     /// In the list of connections to look after at the end of the turn.
     dirty: bool,
+    /// Came when there was no room.
+    refused: bool,
     /// Counted as a handshake in progress.
     handshaking: bool,
     /// The application's; there from `open` to `close`.
@@ -82,6 +87,8 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     dirty: Vec<u32>,
     next_generation: u32,
     handshake_count: usize,
+    /// Connections that are only told that there is no room.
+    refused_count: usize,
     /// Accepting rests until then.
     accept_resumes_at: Option<Tick>,
     trimmed_at: Tick,
@@ -121,6 +128,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             dirty: Vec::new(),
             next_generation: 0,
             handshake_count: 0,
+            refused_count: 0,
             accept_resumes_at: None,
             trimmed_at: Tick(0),
             stop: Stop::default(),
@@ -139,9 +147,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let timeout = self.wait_timeout();
         self.driver.wait(timeout)?;
         self.core.now = self.clock.advance(self.driver.now(), timeout);
+        let mut received_bytes = 0;
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
             let Some(completion) = self.driver.poll_completion(&mut self.core.pool) else { break };
+            if let Completion::Received { len, .. } | Completion::ReceivedInto { len, .. } =
+                &completion
+            {
+                received_bytes += len;
+            }
             self.dispatch(completion);
+            if received_bytes >= RECEIVED_BYTES_PER_TURN_MAX {
+                break;
+            }
         }
         self.look_after_dirty();
         self.look_after_deadlines();
@@ -164,26 +181,36 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// A new connection, or an answer that there is no room for it.
     fn insert(&mut self, socket: D::Socket) {
         let counted = self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
-        let conns_max = self.core.limits.conns_max;
-        if counted >= conns_max + REFUSAL_SLOTS || self.table.len() >= conns_max + REFUSAL_SLOTS {
+        let full = counted >= self.core.limits.conns_max
+            || self.handshake_count >= self.core.limits.handshakes_max
+            || self.stop.is_under_way();
+        if full {
+            // Whoever is only told so takes no place from those that come later.
             self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
-            self.core.refused(Refusal::Overloaded);
-            return;
+            if self.refused_count == REFUSAL_SLOTS {
+                self.core.refused(Refusal::Overloaded);
+                return;
+            }
         }
         self.core.metrics.accepted.add(1);
         let generation = self.next_generation;
         self.next_generation = Token::next_generation(generation);
         let spread = (generation.wrapping_mul(0x9E37_79B1) >> 24) as u8;
         let mut connection = Connection::server(spread, &self.core);
-        let full = counted >= conns_max
-            || self.handshake_count >= self.core.limits.handshakes_max
-            || self.stop.is_under_way();
         if full {
+            self.refused_count += 1;
             connection.refuse(Refusal::Overloaded, &mut self.core);
         } else {
             self.handshake_count += 1;
         }
-        let entry = Entry { connection, generation, dirty: false, handshaking: !full, state: None };
+        let entry = Entry {
+            connection,
+            generation,
+            dirty: false,
+            refused: full,
+            handshaking: !full,
+            state: None,
+        };
         let Ok(index) = u32::try_from(self.table.insert(entry)) else { return };
         if self.driver.attach(Token { index, generation }, socket).is_err() {
             self.forget(index);
@@ -198,7 +225,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         entry.connection.release(&mut self.core);
         self.deadlines.clear(index);
         self.handshake_count -= usize::from(entry.handshaking);
-        self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
+        if entry.refused {
+            self.refused_count -= 1;
+        } else {
+            self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
+        }
         // A descriptor is free again (row TC01).
         if self.accept_resumes_at.is_some() {
             self.accept_resumes_at = Some(self.core.now);
@@ -208,8 +239,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// The connection has changed: it is looked after at the end of the turn, or right away.
     fn mark(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index as usize) else { return };
-        // A large body is to go on to its final place, so that place cannot wait.
-        if D::SENDS_AT_ONCE || entry.connection.wants_direct() {
+        // A large body is to go on to its final place, so that place cannot wait. Nor can a pause
+        // of reading: until then each completion of this turn adds to the queue.
+        let queue_is_high =
+            entry.connection.queued_bytes() > self.core.limits.send_high_water_bytes;
+        if D::SENDS_AT_ONCE || queue_is_high || entry.connection.wants_direct() {
             self.look_after(index);
         } else if !entry.dirty {
             entry.dirty = true;

@@ -95,9 +95,9 @@ pub(crate) struct EchoArgs {
     /// Bytes queued for a connection above which it is not read.
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size, help_heading = "Memory")]
     pub(crate) send_high_water_bytes: usize,
-    /// Bytes queued for a connection above which it is closed with 1013.
-    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size, help_heading = "Memory")]
-    pub(crate) send_bytes_max: usize,
+    /// Bytes queued for a connection above which it is closed with 1013 [default: 1M, or two of the largest messages]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Memory")]
+    pub(crate) send_bytes_max: Option<usize>,
     /// Bytes of free blocks a worker keeps for the next large messages.
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, help_heading = "Memory")]
     pub(crate) spare_bytes_max: usize,

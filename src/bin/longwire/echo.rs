@@ -44,7 +44,6 @@ fn build(args: &EchoArgs) -> Result<Server, Error> {
         .empty_fragments_max(args.empty_fragments_max)
         .control_frames_per_second(args.control_frames_per_second)
         .send_high_water_bytes(args.send_high_water_bytes)
-        .send_bytes_max(args.send_bytes_max)
         .spare_bytes_max(args.spare_bytes_max)
         .receive_blocks_max(args.receive_blocks_max)
         .handshake_timeout(args.handshake_timeout)
@@ -57,6 +56,9 @@ fn build(args: &EchoArgs) -> Result<Server, Error> {
         .stop_timeout(args.stop_timeout);
     if let Some(bytes) = args.frame_bytes_max {
         builder = builder.frame_bytes_max(bytes);
+    }
+    if let Some(bytes) = args.send_bytes_max {
+        builder = builder.send_bytes_max(bytes);
     }
     if let Some(conns) = args.conns_max {
         builder = builder.conns_max(conns);

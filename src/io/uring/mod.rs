@@ -108,8 +108,10 @@ impl Driver for UringDriver {
     const SENDS_AT_ONCE: bool = false;
 
     fn attach(&mut self, token: Token, socket: Socket) -> io::Result<()> {
+        // The request is here already, or nearly (see `Listener::await_first_bytes`), so it is received before
+        // the socket is polled: armed now, a poll would report at once what is known anyway.
         self.table.insert_raw(token, socket.into_raw());
-        self.arm_poll(token);
+        self.table.mark_ready(token, false);
         Ok(())
     }
 
@@ -477,10 +479,10 @@ impl UringDriver {
         self.push_for_conn(poll.build(), Op::Poll, token);
     }
 
-    /// Arms the poll again that the kernel has ended, for whatever reason, once nothing is left to
+    /// Arms the poll of a new connection, or one that the kernel has ended, once nothing is left to
     /// receive.
     ///
-    /// The usual reason is that the kernel had no room for completions. At a readable socket the
+    /// The usual reason for an end is that the kernel had no room for completions. At a readable socket the
     /// new poll would fire at once and take up room again, so that with many of them no receive
     /// would ever have its turn.
     fn rearm_poll(&mut self, token: Token) {
