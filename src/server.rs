@@ -107,7 +107,8 @@ impl Server {
     }
 
     /// Runs until [`Handle::stop`] is called: starts a thread for each worker, pins it to its core
-    /// and calls `handlers` there, with the worker's number from 0, for the handler of that core.
+    /// and, once it can serve, calls `handlers` there, with the worker's number from 0, for the
+    /// handler of that core.
     /// Returns what the server has done when the last connection is closed.
     ///
     /// # Errors

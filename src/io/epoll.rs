@@ -314,7 +314,7 @@ impl State {
         // Urgent data stops a receive short of what there is; PRIORITY is how that is seen.
         let mut interest = Interest::READABLE | Interest::PRIORITY;
         if entry.has(WATCHED_WRITE) {
-            interest = interest | Interest::WRITABLE;
+            interest |= Interest::WRITABLE;
         }
         let (fd, registry) = (entry.fd, self.poll.registry());
         let result = if is_new {

@@ -59,6 +59,9 @@ pub(super) const POLLING: u16 = 1 << 11;
 /// The kernel has a shutdown of this connection.
 pub(super) const SHUTTING: u16 = 1 << 12;
 
+/// A large body gives way to others after this much.
+const IN_A_ROW_BYTES_MAX: usize = 1 << 20;
+
 /// One connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -109,6 +112,11 @@ impl Place {
         self.end - self.start
     }
 
+    /// Bytes there is room for, if the worker named the place.
+    pub(super) fn chosen_len(&self) -> Option<usize> {
+        self.chosen.then(|| self.len())
+    }
+
     /// The memory, when nothing was received.
     pub(super) fn into_block(self) -> Block {
         self.block
@@ -123,6 +131,8 @@ pub(super) struct Table<S> {
     /// What the worker has still to be told.
     queue: VecDeque<Completion<S>>,
     targets: HashMap<u32, Place>,
+    /// Whose large body was received last, and how much of it in a row.
+    in_a_row: (u32, usize),
     /// Blocks of connections that ended while no pool was at hand.
     returned: Vec<Block>,
     /// Whether `Entry::fd` are descriptors of the process, to be closed here.
@@ -137,6 +147,7 @@ impl<S> Table<S> {
             line: VecDeque::new(),
             queue: VecDeque::new(),
             targets: HashMap::new(),
+            in_a_row: (u32::MAX, 0),
             returned: Vec::new(),
             owns_fds,
         }
@@ -276,7 +287,11 @@ impl<S> Table<S> {
                 if more || entry.has(EXHAUST) {
                     entry.flags |= READY;
                 }
-                self.line_up(token);
+                if place.chosen && more && self.may_go_on(token, len) {
+                    self.line_up_first(token);
+                } else {
+                    self.line_up(token);
+                }
                 Some(match place {
                     Place { block, chosen: true, .. } => {
                         Completion::ReceivedInto { token, block, len }
@@ -430,6 +445,22 @@ impl<S> Table<S> {
                 Some(Completion::AcceptFailed { error, exhausted })
             }
             Completion::Woken => Some(Completion::Woken),
+        }
+    }
+
+    /// Whether a large body may be received further before others have their turn: the fewer are
+    /// under way, the hotter is their memory.
+    fn may_go_on(&mut self, token: Token, len: usize) -> bool {
+        let in_a_row = if self.in_a_row.0 == token.index { self.in_a_row.1 + len } else { len };
+        let may = in_a_row < IN_A_ROW_BYTES_MAX;
+        self.in_a_row = (token.index, if may { in_a_row } else { 0 });
+        may
+    }
+
+    fn line_up_first(&mut self, token: Token) {
+        if let Some(entry) = self.find_mut(token).filter(|entry| entry.wants_line()) {
+            entry.flags |= QUEUED;
+            self.line.push_front(token);
         }
     }
 

@@ -45,6 +45,11 @@ impl Deadlines {
         }
     }
 
+    /// Slots that have ever been used.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.due.len()
+    }
+
     /// The slot is never due.
     pub(crate) fn clear(&mut self, index: u32) {
         if let Some(due) = self.due.get_mut(index as usize) {

@@ -16,6 +16,8 @@ mod clock;
 mod deadlines;
 mod dispatch;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

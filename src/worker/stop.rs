@@ -108,14 +108,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.table.is_empty() {
             return false;
         }
+        let slot_count = self.deadlines.slot_count();
         let code = stop.order.code;
         let first = stop.next_index;
-        let last = (first + CLOSES_PER_TURN_MAX).min(self.table.capacity());
+        let last = (first + CLOSES_PER_TURN_MAX).min(slot_count);
         stop.next_index = last;
-        stop.all_told = last == self.table.capacity();
+        stop.all_told = last == slot_count;
         let cut_off = !stop.cut_off && stop.deadline <= self.core.now;
         stop.cut_off |= cut_off;
-        let told = if cut_off { 0..self.table.capacity() } else { first..last };
+        let told = if cut_off { 0..slot_count } else { first..last };
         for index in told {
             let Some(entry) = self.table.get_mut(index) else { continue };
             if cut_off {

@@ -1,5 +1,7 @@
 //! `longwire echo`: sends each message back, and says what it runs on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use longwire::{CloseCode, Conn, Error, Handle, Handler, Message, Server, parse_cores};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -11,9 +13,16 @@ use crate::limits;
 pub(crate) fn run(args: &EchoArgs) -> Result<(), Error> {
     limits::raise_descriptor_limit();
     let server = build(args)?;
-    announce(&server);
     stop_on_signals(server.handle())?;
-    let stats = server.run(|_core| Echo)?;
+    let announcement = announcement(&server);
+    // A worker asks for its handler when it is ready, so the last to ask makes the server ready.
+    let waiting_count = AtomicUsize::new(server.cores().len());
+    let stats = server.run(|_worker| {
+        if waiting_count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            println!("{announcement}");
+        }
+        Echo
+    })?;
     println!("stopped: {} connections, {} messages", stats.opened, stats.messages);
     Ok(())
 }
@@ -73,22 +82,24 @@ fn build(args: &EchoArgs) -> Result<Server, Error> {
 }
 
 /// What it runs on, and how to try it.
-fn announce(server: &Server) {
+fn announcement(server: &Server) -> String {
     let cores: Vec<String> = server.cores().iter().map(ToString::to_string).collect();
-    println!("longwire {}", env!("CARGO_PKG_VERSION"));
-    println!("  backend  {}", server.backend_reason());
-    println!("  workers  {}, pinned to core {}", cores.len(), cores.join(", "));
-    println!(
-        "  limits   {} connections, messages of {} bytes",
-        server.conns_max(),
-        server.message_bytes_max()
-    );
-    println!("listening on {}", server.local_addr());
-    println!(
-        "try it, in a browser's console:  ws = new WebSocket('ws://{}'); \
+    let addr = server.local_addr();
+    format!(
+        "longwire {version}
+  backend  {backend}
+  workers  {workers}, pinned to core {cores}
+  limits   {conns} connections, messages of {message_bytes} bytes (--help lists all)
+listening on {addr}
+try it, in a browser's console:  ws = new WebSocket('ws://{addr}'); \
          ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')",
-        server.local_addr()
-    );
+        version = env!("CARGO_PKG_VERSION"),
+        backend = server.backend_reason(),
+        workers = cores.len(),
+        cores = cores.join(", "),
+        conns = server.conns_max(),
+        message_bytes = server.message_bytes_max(),
+    )
 }
 
 /// The first signal stops the server in order, the second at once.

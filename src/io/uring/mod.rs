@@ -47,6 +47,8 @@ use crate::buf::{Block, Pool, Segment};
 /// Rounds of receives between two waits: peers that never stop talking must not keep the worker
 /// from flushing what it owes to others.
 const ROUNDS_PER_WAIT_MAX: u32 = 8;
+/// Bytes received between two waits, about: so much is worked on and sent while it is in the cache.
+const BYTES_PER_WAIT_MAX: usize = 256 * 1024;
 /// Receives the kernel has at one time; an entry numbers them with 16 bits.
 const RECEIVES_MAX: usize = u16::MAX as usize;
 /// Bytes of one send; the kernel takes less than 2 GiB at a time, and far less is ever queued.
@@ -71,6 +73,9 @@ pub(crate) struct UringDriver {
     /// The file table of the ring, if connections are kept in it.
     slots: Option<Slots>,
     rounds_left: u32,
+    bytes_left: usize,
+    /// What receives into blocks of the pool have come to lately.
+    typical_bytes: usize,
     starved: bool,
     /// The last wait returned for completions at hand alone.
     looked_away: bool,
@@ -94,6 +99,8 @@ impl UringDriver {
             wake: setup.wake,
             slots,
             rounds_left: ROUNDS_PER_WAIT_MAX,
+            bytes_left: BYTES_PER_WAIT_MAX,
+            typical_bytes: 0,
             starved: false,
             looked_away: false,
         };
@@ -246,6 +253,7 @@ impl Driver for UringDriver {
             self.ring.submit_and_wait(want, timeout)?;
         }
         self.rounds_left = ROUNDS_PER_WAIT_MAX;
+        self.bytes_left = BYTES_PER_WAIT_MAX;
         self.starved = false;
         Ok(())
     }
@@ -256,15 +264,20 @@ impl UringDriver {
     /// there are completions to look at.
     fn start_receives(&mut self, pool: &mut Pool) -> bool {
         self.starved = false;
-        if self.rounds_left == 0 {
+        if self.rounds_left == 0 || self.bytes_left == 0 {
             return false;
         }
         let mut started = 0;
         for _ in 0..self.table.line_len().min(RECEIVES_MAX) {
             match self.table.next_receive(pool) {
                 Next::Receive(token, place) => {
+                    let bytes = place.chosen_len().unwrap_or_else(|| self.typical_bytes.max(1));
+                    self.bytes_left = self.bytes_left.saturating_sub(bytes);
                     self.submit_receive(token, place);
                     started += 1;
+                    if self.bytes_left == 0 {
+                        break;
+                    }
                 }
                 Next::Starved => {
                     self.starved = started == 0;
@@ -402,6 +415,9 @@ impl UringDriver {
         }
         let result = result.map(|len| len as usize);
         let more = has_more || result == Ok(place.len());
+        if let (Ok(len), None) = (result, place.chosen_len()) {
+            self.typical_bytes = (7 * self.typical_bytes + len) / 8;
+        }
         let told = self.table.handle_received(token, place, result, more, pool);
         self.rearm_poll(token);
         told
