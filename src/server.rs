@@ -123,26 +123,24 @@ impl Server {
         let (report, reports) = mpsc::channel();
         thread::scope(|scope| {
             for (worker, listener) in listeners.into_iter().enumerate() {
-                let seat = Seat {
-                    worker,
-                    core: checked.cores[worker],
-                    setup: DriverSetup {
-                        listener,
-                        wake: handle.inner.wakes[worker].clone(),
-                        conns_max: u32::try_from(checked.limits.conns_max).unwrap_or(u32::MAX),
-                        direct_descriptors: builder.direct_descriptors,
-                        ring_entries: backend::RING_ENTRIES,
-                    },
+                let setup = DriverSetup {
+                    listener,
+                    wake: handle.inner.wakes[worker].clone(),
+                    conns_max: u32::try_from(checked.limits.conns_max).unwrap_or(u32::MAX),
+                    direct_descriptors: builder.direct_descriptors,
+                    ring_entries: backend::RING_ENTRIES,
                 };
-                let (report, handle) = (report.clone(), &handle);
+                let seat = Seat { worker, core: checked.cores[worker], setup };
+                let (reporter, handle) = (report.clone(), &handle);
                 let (checked, handlers) = (&checked, &handlers);
-                thread::Builder::new()
-                    .name(format!("longwire-{worker}"))
-                    .spawn_scoped(scope, move || {
-                        let ended = seat.run(backend, checked, handle, handlers);
-                        let _ = report.send((worker, ended));
-                    })
-                    .map_err(|source| Error::Worker { worker, source })?;
+                let thread = thread::Builder::new().name(format!("longwire-{worker}"));
+                let spawned = thread.spawn_scoped(scope, move || {
+                    let ended = seat.run(backend, checked, handle, handlers);
+                    let _ = reporter.send((worker, ended));
+                });
+                if let Err(source) = spawned {
+                    let _ = report.send((worker, Err(source)));
+                }
             }
             drop(report);
             let mut result = Ok(());

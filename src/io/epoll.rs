@@ -29,9 +29,9 @@ use crate::buf::{Block, Pool, Segment};
 const EVENTS_PER_WAIT_MAX: usize = 1024;
 /// Accepts between two waits: a flood of peers must not hold up those that are connected.
 const ACCEPTS_PER_WAIT_MAX: u32 = 64;
-/// Receives between two waits: peers that never stop talking must not keep the worker from
-/// flushing what it owes to others.
-const RECEIVES_PER_WAIT_MAX: u32 = 1024;
+/// Rounds of receives between two waits, one block for each connection in line: peers that never
+/// stop talking must not keep the worker from looking after others (row FR10).
+const ROUNDS_PER_WAIT_MAX: usize = 4;
 
 const LISTENER: mio::Token = mio::Token(usize::MAX);
 const WAKE: mio::Token = mio::Token(usize::MAX - 1);
@@ -56,7 +56,7 @@ struct State {
     accept_ready: bool,
     accept_paused: bool,
     accepts_left: u32,
-    receives_left: u32,
+    receives_left: usize,
     starved: bool,
     wake: Wake,
 }
@@ -77,7 +77,7 @@ impl EpollDriver {
             accept_ready: true,
             accept_paused: false,
             accepts_left: ACCEPTS_PER_WAIT_MAX,
-            receives_left: RECEIVES_PER_WAIT_MAX,
+            receives_left: 0,
             starved: false,
             wake: setup.wake,
         };
@@ -96,6 +96,7 @@ impl Driver for EpollDriver {
         // the socket is watched: registered now, it would report at once what is known anyway.
         self.state.table.insert(token, socket);
         self.state.table.mark_ready(token, false);
+        self.state.receives_left += 1;
         Ok(())
     }
 
@@ -166,11 +167,11 @@ impl Driver for EpollDriver {
             Err(_) | Ok(()) => {}
         }
         self.state.accepts_left = ACCEPTS_PER_WAIT_MAX;
-        self.state.receives_left = RECEIVES_PER_WAIT_MAX;
         self.state.starved = false;
         for event in &self.events {
             self.state.handle_event(event);
         }
+        self.state.receives_left = ROUNDS_PER_WAIT_MAX * self.state.table.line_len();
         Ok(())
     }
 }

@@ -44,9 +44,9 @@ use super::wake::Wake;
 use super::{Closing, Completion, Driver, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
-/// Rounds of receives between two waits: peers that never stop talking must not keep the worker
-/// from flushing what it owes to others.
-const ROUNDS_PER_WAIT_MAX: u32 = 8;
+/// Rounds of receives between two waits, one block for each connection in line: peers that never
+/// stop talking must not keep the worker from flushing what it owes to others (row FR10).
+const ROUNDS_PER_WAIT_MAX: u32 = 4;
 /// Bytes received between two waits, about: so much is worked on and sent while it is in the cache.
 const BYTES_PER_WAIT_MAX: usize = 256 * 1024;
 /// Receives the kernel has at one time; an entry numbers them with 16 bits.
