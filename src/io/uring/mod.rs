@@ -48,7 +48,7 @@ use crate::buf::{Block, Pool, Segment};
 /// stop talking must not keep the worker from flushing what it owes to others (row FR10).
 const ROUNDS_PER_WAIT_MAX: u32 = 4;
 /// Bytes received between two waits, about: so much is worked on and sent while it is in the cache.
-const BYTES_PER_WAIT_MAX: usize = 256 * 1024;
+const BYTES_PER_WAIT_MAX: usize = 64 * 1024;
 /// Receives the kernel has at one time; an entry numbers them with 16 bits.
 const RECEIVES_MAX: usize = u16::MAX as usize;
 /// Bytes of one send; the kernel takes less than 2 GiB at a time, and far less is ever queued.
@@ -391,7 +391,7 @@ impl UringDriver {
             Ok(mask) => {
                 let over = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
                 // If this was the last, it is re-armed when there is nothing left to receive.
-                self.table.mark_ready(token, mask & u32::from(over.bits()) != 0);
+                self.table.mark_ready(token, mask & poll_bits(over) != 0);
             }
             Err(errno) => self.table.fail(token, errno.into()),
         }
@@ -483,14 +483,14 @@ impl UringDriver {
 
     fn arm_wake(&mut self) {
         let fd = types::Fd(self.wake.as_fd().as_raw_fd());
-        let poll = opcode::PollAdd::new(fd, u32::from(PollFlags::IN.bits())).multi(true);
+        let poll = opcode::PollAdd::new(fd, poll_bits(PollFlags::IN)).multi(true);
         self.push(poll.build(), Op::Wake, NOBODY);
     }
 
     fn arm_poll(&mut self, token: Token) {
         let Some(entry) = self.table.find_mut(token) else { return };
         entry.flags |= POLLING;
-        let events = u32::from((PollFlags::IN | PollFlags::RDHUP).bits());
+        let events = poll_bits(PollFlags::IN | PollFlags::RDHUP);
         let poll = opcode::PollAdd::new(types::Fd(entry.fd), events).multi(true);
         self.push_for_conn(poll.build(), Op::Poll, token);
     }
@@ -572,6 +572,11 @@ impl Drop for UringDriver {
         std::mem::forget(std::mem::take(&mut self.receives));
         std::mem::forget(std::mem::take(&mut self.sends));
     }
+}
+
+/// The flags as the ring takes them; their type differs with what the crate is built on.
+fn poll_bits(flags: PollFlags) -> u32 {
+    u32::from(u16::from_ne_bytes(flags.bits().to_ne_bytes()))
 }
 
 /// What an operation came to: a number, or why not.
