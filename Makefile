@@ -9,8 +9,7 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Builds and starts the server on 127.0.0.1:9001
-	@$(CARGO) build --release --quiet
-	@exec target/release/longwire echo --listen 127.0.0.1:9001
+	@$(CARGO) run --release --bin longwire -- echo --listen 127.0.0.1:9001
 
 test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
 	tests/setup

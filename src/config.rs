@@ -292,6 +292,7 @@ impl Builder {
         at_least("handshakes_max", limits.handshakes_max, 1)?;
         at_least("send_bytes_max", limits.send_bytes_max, limits.send_high_water_bytes)?;
         at_least("control_frames_per_second", limits.control_frames_per_second.into(), 1)?;
+        at_most("control_frames_per_second", limits.control_frames_per_second.into(), 32_767)?;
         at_least("receive_blocks_max", self.memory.receive_blocks_max, 1)?;
         at_least("backlog", self.backlog as usize, 1)?;
         Ok(Checked { limits, cores, memory: self.memory })
@@ -339,7 +340,7 @@ impl Builder {
             return Err(Error::Misuse(format!(
                 "{conns} connections do not fit the descriptor limit of {descriptors}; raise it \
                  (ulimit -n {}) or set conns_max to {room} or less",
-                conns + DESCRIPTORS_RESERVED + 4 * workers
+                conns.saturating_add(DESCRIPTORS_RESERVED + 4 * workers)
             )));
         }
         Ok(conns)
