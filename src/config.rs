@@ -132,7 +132,8 @@ impl Builder {
     }
 
     /// Connections of one worker whose handshake is not complete; more are answered with 503.
-    /// Default 4096. Worst case of memory: this × (`head_bytes_max` + `request_line_bytes_max`).
+    /// Default 4096. Worst case of memory: this × 2 × (`head_bytes_max` +
+    /// `request_line_bytes_max`).
     pub fn handshakes_max(mut self, conns: usize) -> Self {
         self.limits.handshakes_max = conns;
         self
@@ -176,7 +177,7 @@ impl Builder {
         self
     }
 
-    /// Control frames a peer may send per second, beyond a burst of twice as many; more close the
+    /// Pings and pongs a peer may send per second, beyond a burst of twice as many; more close the
     /// connection with 1008. Default 128. From 1 to 32,767.
     pub fn control_frames_per_second(mut self, count: u16) -> Self {
         self.limits.control_frames_per_second = count;
@@ -193,7 +194,8 @@ impl Builder {
 
     /// Bytes queued for a connection above which it takes no more messages and is closed with
     /// 1013. Default 1 MiB, or room for two of the largest messages if that is more. At least
-    /// `send_high_water_bytes`. A connection's worst case is this and one message.
+    /// `send_high_water_bytes`. A connection's worst case is this and one message, in blocks of at
+    /// most twice the size.
     pub fn send_bytes_max(mut self, bytes: usize) -> Self {
         self.send_bytes_max = Some(bytes);
         self
@@ -233,8 +235,8 @@ impl Builder {
         self
     }
 
-    /// Silence of a peer after which it is closed with 1001, pongs counting as words. Default
-    /// `None`: never.
+    /// Silence of a peer after which it is closed with 1001. Default `None`: never. Pongs are no
+    /// silence: with a shorter ping interval only a peer that does not answer is ever idle.
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeouts.idle = timeout;
         self

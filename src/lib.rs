@@ -53,3 +53,8 @@ pub use server::{Handle, Server};
 
 #[doc(hidden)]
 pub mod bench_internals;
+
+/// The example of the README is compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,6 +28,18 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Gives back half of what was not needed lately. Call it about once a second.
+    pub(crate) fn trim(&mut self) {
+        self.pool.trim();
+        self.outboxes.truncate(self.outboxes.len() / 2);
+        self.outboxes.shrink_to_fit();
+    }
+
+    /// Whether `trim` still has something to give back.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.pool.has_spare() || !self.outboxes.is_empty()
+    }
+
     /// Counts a handshake that was refused.
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.metrics.count_refusal(refusal.class());

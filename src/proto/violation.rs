@@ -103,7 +103,7 @@ pub enum LimitExceeded {
     TooManyEmptyFragments,
     /// A message was begun and not finished in time.
     MessageTimeout,
-    /// More pings, pongs and closes in a time than allowed.
+    /// More pings and pongs in a time than allowed.
     TooManyControlFrames,
     /// The peer reads too slowly: more is queued for it than allowed.
     SendQueueFull,

@@ -77,6 +77,9 @@ struct Entry<S> {
     state: Option<S>,
 }
 
+// The table has one for every connection; with no state of the application's it adds 8 bytes.
+const _: () = assert!(size_of::<Entry<()>>() <= size_of::<Connection>() + 8);
+
 /// One core's event loop.
 #[derive(Debug)]
 pub(crate) struct Worker<D: Driver, H: Handler> {
@@ -173,7 +176,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if let Some(tick) = self.accept_resumes_at {
             due = due.min(tick);
         }
-        let idle = self.table.is_empty() && !self.core.pool.has_spare();
+        let idle = self.table.is_empty() && !self.core.has_spare();
         if due == Tick::NEVER {
             return if idle { None } else { Some(WAIT_MAX) };
         }
@@ -306,7 +309,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         if self.trimmed_at.after(Ticks::at_least(WAIT_MAX)) <= self.core.now {
             self.trimmed_at = self.core.now;
-            self.core.pool.trim();
+            self.core.trim();
         }
     }
 

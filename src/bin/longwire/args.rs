@@ -88,7 +88,7 @@ pub(crate) struct EchoArgs {
     /// Fragments without payload in a row; more close the connection with 1008.
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Limits")]
     pub(crate) empty_fragments_max: u16,
-    /// Pings, pongs and closes a peer may send per second; more close the connection with 1008.
+    /// Pings and pongs a peer may send per second, beyond a burst of twice as many; more close the connection with 1008.
     #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Limits")]
     pub(crate) control_frames_per_second: u16,
 
