@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn cl02_exactly_the_sendable_codes_are_accepted() {
         let mut accepted_count = 0;
-        for number in 0..=u16::MAX {
+        for number in (0..=u16::MAX).step_by(if cfg!(miri) { 499 } else { 1 }) {
             let refused = number < 1000
                 || [1004, 1005, 1006, 1015].contains(&number)
                 || (1016..3000).contains(&number)
@@ -174,7 +174,7 @@ mod tests {
             }
             assert_eq!(code.is_sendable(), !refused, "{number}");
         }
-        assert_eq!(accepted_count, 4 + 8 + 2000);
+        assert!(cfg!(miri) || accepted_count == 4 + 8 + 2000);
     }
 
     #[test]

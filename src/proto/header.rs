@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn fr04_length_in_a_longer_form_than_needed_is_refused() {
-        for len in 0..=70_000u64 {
+        for len in (0..=70_000u64).step_by(if cfg!(miri) { 1009 } else { 1 }) {
             let long = masked(FIN | Opcode::Binary as u8, LEN_64, &len.to_be_bytes());
             let (verdict, taken) = decode_every_way(&long, Role::Server, false);
             if len < 65_536 {
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn fr08_every_first_and_second_byte_is_judged_the_same_however_cut() {
-        for start in 0..=u16::MAX {
+        for start in (0..=u16::MAX).step_by(if cfg!(miri) { 1009 } else { 1 }) {
             let [first, second] = start.to_be_bytes();
             let mut bytes = [0x01; HEADER_BYTES_MAX];
             bytes[..2].copy_from_slice(&[first, second]);
