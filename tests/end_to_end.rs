@@ -1,0 +1,26 @@
+//! Black-box tests of the library: its public API on one side, real sockets on the other, on every
+//! backend.
+//!
+//! `client` is a peer written from RFC 6455 alone; it shares no code with the server. What takes a
+//! process of its own (descriptors, threads, memory, signals) is tested in `program`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot do its part has failed")]
+
+#[path = "end_to_end/app.rs"]
+mod app;
+#[path = "end_to_end/application.rs"]
+mod application;
+#[path = "end_to_end/client.rs"]
+mod client;
+#[path = "end_to_end/endings.rs"]
+mod endings;
+#[path = "end_to_end/hostile.rs"]
+mod hostile;
+#[path = "end_to_end/messages.rs"]
+mod messages;
+#[path = "end_to_end/refusals.rs"]
+mod refusals;
+#[path = "end_to_end/server.rs"]
+mod server;
+#[path = "end_to_end/stopping.rs"]
+mod stopping;

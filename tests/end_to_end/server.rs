@@ -1,0 +1,160 @@
+//! Starts servers for the tests, on every backend, and hears what they report.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use longwire::{
+    Backend, BackendChoice, Builder, CloseCode, ConnId, Error, Handle, Server, Side, Stats,
+};
+
+use crate::app::{App, Call, Event};
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A server that runs in this process until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: Handle,
+    calls: Receiver<Call>,
+    thread: Option<JoinHandle<Result<Stats, Error>>>,
+}
+
+/// Runs `check` on each backend that this machine has, on all of them at the same time.
+pub(crate) fn on_every_backend(check: fn(BackendChoice)) {
+    let backends = [BackendChoice::Epoll, BackendChoice::IoUring];
+    let runs: Vec<_> = backends
+        .into_iter()
+        .filter(|backend| *backend == BackendChoice::Epoll || has_io_uring())
+        .map(|backend| {
+            let thread = thread::Builder::new().name(format!("{backend}"));
+            thread.spawn(move || check(backend)).unwrap()
+        })
+        .collect();
+    // All are awaited before one may fail the test, so that its output is whole.
+    let results: Vec<_> = runs.into_iter().map(JoinHandle::join).collect();
+    for result in results {
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Whether io_uring may be used here. Where it may not, the test says so, and fails if `CI` is set.
+pub(crate) fn has_io_uring() -> bool {
+    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
+    let why_not = WHY_NOT.get_or_init(|| {
+        let settings = Server::builder().listen(loopback()).backend(BackendChoice::IoUring);
+        let why_not = settings.build().err().map(|error| error.to_string());
+        if let Some(why_not) = &why_not {
+            // Not by a macro: the output of tests that succeed is not shown.
+            let _ = writeln!(std::io::stderr(), "SKIPPED io_uring: {why_not}");
+        }
+        why_not
+    });
+    let must_be = std::env::var_os("CI").is_some();
+    assert!(why_not.is_none() || !must_be, "CI is set, and there is no io_uring: {why_not:?}");
+    why_not.is_none()
+}
+
+/// A server on `backend` with one worker and a port of its own, all else at its default.
+pub(crate) fn builder(backend: BackendChoice) -> Builder {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // The servers of all tests would sit on the first core.
+    let cores = usable_cores();
+    let core = cores[NEXT.fetch_add(1, Ordering::Relaxed) % cores.len()];
+    Server::builder().listen(loopback()).backend(backend).cores(vec![core])
+}
+
+/// The cores this process may use.
+pub(crate) fn usable_cores() -> Vec<usize> {
+    let server = Server::builder().listen(loopback()).backend(BackendChoice::Epoll).build();
+    server.unwrap().cores().to_vec()
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+impl Running {
+    /// A server at its defaults.
+    pub(crate) fn start(backend: BackendChoice) -> Self {
+        Self::start_with(backend, builder(backend))
+    }
+
+    pub(crate) fn start_with(backend: BackendChoice, builder: Builder) -> Self {
+        let server = builder.build().unwrap();
+        let expected = match backend {
+            BackendChoice::IoUring => Backend::IoUring,
+            BackendChoice::Epoll | BackendChoice::Auto => Backend::Epoll,
+        };
+        assert_eq!(server.backend(), expected);
+        let (addr, handle) = (server.local_addr(), server.handle());
+        let (sender, calls) = channel();
+        let run = move || server.run(|worker| App { worker, calls: sender.clone() });
+        let thread = thread::Builder::new().name(format!("{backend} server"));
+        Self { addr, handle, calls, thread: Some(thread.spawn(run).unwrap()) }
+    }
+
+    /// The next call of the application.
+    pub(crate) fn next_call(&self) -> Call {
+        self.calls.recv_timeout(PATIENCE).expect("a call of the application")
+    }
+
+    /// The next call, which has to be a `close`; of which connection, and how it ended.
+    pub(crate) fn next_close(&self) -> (ConnId, u16, Side) {
+        loop {
+            let Call { conn, event, .. } = self.next_call();
+            if let Event::Close { code, side, .. } = event {
+                return (conn, code, side);
+            }
+        }
+    }
+
+    /// The calls that have come and were not asked for.
+    pub(crate) fn other_calls(&self) -> Vec<Call> {
+        self.calls.try_iter().collect()
+    }
+
+    /// Waits until the counters say so.
+    pub(crate) fn await_stats(&self, what: &str, is_so: impl Fn(&Stats) -> bool) {
+        wait_until(what, || is_so(&self.handle.stats()), || format!("{:?}", self.handle.stats()));
+    }
+
+    /// Stops it in order; what it has done.
+    pub(crate) fn stop(mut self) -> Stats {
+        self.handle.stop(CloseCode::GOING_AWAY);
+        self.join()
+    }
+
+    /// Waits for its end, once it was told to stop.
+    pub(crate) fn join(&mut self) -> Stats {
+        let thread = self.thread.take().expect("joined once");
+        wait_until("the server to end", || thread.is_finished(), String::new);
+        thread.join().unwrap().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.stop_now();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Polls until it is so; tells the `state` if it does not come to that.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool, state: impl Fn() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain for {what} {}", state());
+        thread::sleep(Duration::from_millis(2));
+    }
+}

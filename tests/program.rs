@@ -1,0 +1,22 @@
+//! Black-box tests of the `longwire` program: what it says, how it stops, what it does when the
+//! system refuses it something, and what it uses of the system.
+//!
+//! Descriptors, threads, memory and CPU time belong to a process, so what bounds them is tested
+//! here, where the server has a process of its own.
+
+#![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot do its part has failed")]
+
+#[path = "end_to_end/client.rs"]
+#[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
+mod client;
+#[path = "program/errors.rs"]
+mod errors;
+#[path = "program/exhaustion.rs"]
+mod exhaustion;
+#[path = "program/process.rs"]
+mod process;
+#[path = "program/resources.rs"]
+mod resources;
+#[path = "program/signals.rs"]
+mod signals;

@@ -1,0 +1,220 @@
+//! The program as a child process: started, read, signalled, and measured through `/proc`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The last line that the program says before it waits for peers.
+const LAST_LINE: &str = "try it, ";
+
+/// `longwire echo`, which listens; killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+    /// What it said up to the moment it was ready.
+    pub(crate) announcement: Vec<String>,
+    lines: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Program {
+    /// Starts it on a free port.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_by(echo_command(flags))
+    }
+
+    /// Starts it by a command that runs it.
+    pub(crate) fn start_by(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let stderr = thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let mut announcement = Vec::new();
+        while announcement.last().is_none_or(|line: &String| !line.starts_with(LAST_LINE)) {
+            let line = lines.recv_timeout(PATIENCE);
+            announcement.push(line.expect("the program says where it listens"));
+        }
+        let addr = announcement.iter().find_map(|line| line.strip_prefix("listening on "));
+        let addr = addr.unwrap().parse().unwrap();
+        Self { child, addr, announcement, lines, stderr: Some(stderr) }
+    }
+
+    /// What it said behind this word.
+    pub(crate) fn announced(&self, word: &str) -> &str {
+        let line = self.announcement.iter().find(|line| line.trim_start().starts_with(word));
+        line.unwrap().trim_start()[word.len()..].trim_start()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end; how it ended, and what it said after the announcement on standard output
+    /// and on standard error.
+    pub(crate) fn wait(mut self) -> (ExitStatus, Vec<String>, String) {
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "the program does not end");
+            thread::sleep(Duration::from_millis(2));
+        };
+        let stderr = self.stderr.take().unwrap().join().unwrap();
+        (status, self.lines.iter().collect(), stderr)
+    }
+
+    /// Descriptors it has open.
+    pub(crate) fn fd_count(&self) -> usize {
+        fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    /// Threads it has, those of the kernel that work for it included.
+    pub(crate) fn thread_count(&self) -> usize {
+        fs::read_dir(self.proc("task")).unwrap().count()
+    }
+
+    /// Bytes of memory it has.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    /// CPU time of all its threads.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(self.proc("task")).unwrap();
+        let nanos = tasks.map(|task| {
+            let schedstat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            schedstat.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn proc(&self, what: &str) -> String {
+        format!("/proc/{}/{what}", self.child.id())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `longwire` with these arguments.
+pub(crate) fn longwire(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
+    command.args(args).env_remove("LONGWIRE_LOG");
+    command
+}
+
+/// `longwire echo` on a free port, with these flags.
+pub(crate) fn echo_command(flags: &[&str]) -> Command {
+    let mut command = longwire(&["echo", "--listen", "127.0.0.1:0"]);
+    command.args(flags);
+    command
+}
+
+/// Runs a command to its end, which must come soon.
+pub(crate) fn run(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("the program does not end: {:?}", child.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The program must not start: exit code 2, and one line that holds all of `words`.
+pub(crate) fn expect_refusal(command: Command, words: &[&str]) {
+    let described = format!("{command:?}");
+    let output = run(command);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{described}: {stderr}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{described}");
+    assert!(stderr.starts_with("longwire: "), "{described}: {stderr}");
+    assert_eq!(stderr.matches('\n').count(), 1, "{described}: one line, not {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{described}: `{word}` is not in {stderr}");
+    }
+}
+
+/// Runs `check` on each backend that this machine has, on all of them at the same time.
+pub(crate) fn on_every_backend(check: fn(&'static str)) {
+    let mut backends = vec!["epoll"];
+    if has_io_uring() {
+        backends.push("io_uring");
+    }
+    let start = |backend: &'static str| {
+        thread::Builder::new().name(backend.to_owned()).spawn(move || check(backend)).unwrap()
+    };
+    let runs: Vec<_> = backends.into_iter().map(start).collect();
+    let results: Vec<_> = runs.into_iter().map(JoinHandle::join).collect();
+    for result in results {
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Whether io_uring may be used here.
+pub(crate) fn has_io_uring() -> bool {
+    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
+    let why_not = WHY_NOT.get_or_init(|| {
+        let program = Program::start(&["--workers", "1"]);
+        let backend = program.announced("backend");
+        (!backend.starts_with("io_uring")).then(|| backend.to_owned())
+    });
+    if let Some(why_not) = why_not {
+        skip("io_uring", why_not);
+    }
+    why_not.is_none()
+}
+
+/// Says that something cannot be tested here, and fails where that must not be.
+pub(crate) fn skip(what: &str, why: &str) {
+    // Not by a macro: the output of tests that succeed is not shown.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
+    assert!(std::env::var_os("CI").is_none(), "CI is set, and there is no {what}");
+}
+
+/// Polls until it is so; tells the `state` if it does not come to that.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool, state: impl Fn() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain for {what}: {}", state());
+        thread::sleep(Duration::from_millis(2));
+    }
+}
