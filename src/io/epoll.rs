@@ -1,8 +1,8 @@
 //! The driver over epoll: the backend where io_uring is forbidden or too old.
 //!
 //! A socket is registered edge-triggered, once its first bytes were received, and once more the
-//! first time it is full, to be told of room. Receives and sends are direct system calls; what they come to is told as completions. Receives happen
-//! lazily, one per call of `poll_completion`, so each block is handed over while it is hot.
+//! first time it is full, to be told of room. Receives and sends are direct system calls; what they
+//! come to is told as completions. Receives happen lazily, one per call of `poll_completion`, so each block is handed over while it is hot.
 //!
 //! INVARIANT: a connection whose socket may have something to receive is `READY` in the table;
 //! one with a send that the socket did not take is in `waiting`.

@@ -115,8 +115,8 @@ impl Driver for UringDriver {
     const SENDS_AT_ONCE: bool = false;
 
     fn attach(&mut self, token: Token, socket: Socket) -> io::Result<()> {
-        // The request is here already, or nearly (see `Listener::await_first_bytes`), so it is received before
-        // the socket is polled: armed now, a poll would report at once what is known anyway.
+        // The request is here already, or nearly (see `Listener::await_first_bytes`), so it is
+        // received before the socket is polled: armed now, a poll would report at once what is known anyway.
         self.table.insert_raw(token, socket.into_raw());
         self.table.mark_ready(token, false);
         Ok(())
