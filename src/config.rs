@@ -8,12 +8,15 @@ use std::time::Duration;
 use crate::buf::PoolConfig;
 use crate::error::Error;
 use crate::io::affinity;
-use crate::io::backend::BackendChoice;
+use crate::io::backend::{self, Backend, BackendChoice};
 use crate::policy::{Limits, Ticks};
 
 /// Descriptors a process needs beside its connections: standard streams, rings, wake handles,
 /// listeners, the reserve of each worker.
 const DESCRIPTORS_RESERVED: usize = 64;
+
+/// Workers of a process; each has a thread and a ring.
+const WORKERS_MAX: usize = 1024;
 
 /// Settings of a server. Start from [`Server::builder`](crate::Server::builder); the defaults
 /// serve most.
@@ -97,7 +100,8 @@ impl Builder {
     }
 
     /// Number of workers, each with a thread, a listener and a handler of its own. Default: one
-    /// for each core in the list of [`cores`](Self::cores). From 1; at most one for each core.
+    /// for each core in the list of [`cores`](Self::cores). From 1 to 1024. More workers than cores
+    /// share these in turn, which only pays for [`direct_descriptors`](Self::direct_descriptors).
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -110,7 +114,8 @@ impl Builder {
     }
 
     /// Whether io_uring keeps connections as direct descriptors: they do not count against the
-    /// descriptor limit, but have no peer address and are invisible to `ss -p` and `lsof`.
+    /// descriptor limit, but have no peer address and are invisible to `ss -p` and `lsof`. A worker
+    /// holds at most as many as the descriptor limit says; the process, that times its workers.
     /// Default off. Needs the io_uring backend.
     pub fn direct_descriptors(mut self, on: bool) -> Self {
         self.direct_descriptors = on;
@@ -300,6 +305,17 @@ impl Builder {
         Ok(Checked { limits, cores, memory: self.memory })
     }
 
+    /// The backend, and why, in one line.
+    pub(crate) fn chosen_backend(&self) -> Result<(Backend, String), Error> {
+        let (backend, reason) = backend::choose(self.backend).map_err(Error::Backend)?;
+        if self.direct_descriptors && backend != Backend::IoUring {
+            return Err(Error::Misuse(format!(
+                "direct descriptors need io_uring, but the backend is {reason}"
+            )));
+        }
+        Ok((backend, reason))
+    }
+
     fn checked_cores(&self) -> Result<Vec<usize>, Error> {
         let usable = affinity::usable_cores();
         let cores = self.cores.clone().unwrap_or_else(|| usable.clone());
@@ -318,14 +334,9 @@ impl Builder {
             }
         }
         let workers = self.workers.unwrap_or(cores.len());
-        if workers == 0 || workers > cores.len() {
-            return Err(Error::Misuse(format!(
-                "{workers} workers on {} cores: give from 1 to {} workers, or more cores",
-                cores.len(),
-                cores.len()
-            )));
-        }
-        Ok(cores[..workers].to_vec())
+        at_least("workers", workers, 1)?;
+        at_most("workers", workers, WORKERS_MAX)?;
+        Ok(cores.iter().copied().cycle().take(workers).collect())
     }
 
     fn checked_conns(&self, workers: usize) -> Result<usize, Error> {
@@ -340,9 +351,17 @@ impl Builder {
         at_least("conns_max", conns, 1)?;
         if conns > room {
             return Err(Error::Misuse(format!(
-                "{conns} connections do not fit the descriptor limit of {descriptors}; raise it \
-                 (ulimit -n {}) or set conns_max to {room} or less",
-                conns.saturating_add(DESCRIPTORS_RESERVED + 4 * workers)
+                "{conns} connections do not fit the descriptor limit of {descriptors}; {}, or set \
+                 conns_max to {room} or less",
+                if self.direct_descriptors {
+                    format!(
+                        "each worker holds that many: use {} workers",
+                        conns.div_ceil(descriptors)
+                    )
+                } else {
+                    let needed = conns.saturating_add(DESCRIPTORS_RESERVED + 4 * workers);
+                    format!("raise it (ulimit -n {needed})")
+                }
             )));
         }
         Ok(conns)

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError};
 use crate::io::Token;
@@ -34,6 +35,16 @@ pub trait Handler {
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, close: &Close) {
         let _ = (conn, close);
     }
+
+    /// The end of a turn of the event loop: what came in has been dealt with. The place to act on
+    /// connections without being asked, at a time of your own or because of what the turn brought.
+    ///
+    /// Called after each turn, and at the instant that the last call returned; with `None` only
+    /// when something else happens. Must be quick: it runs thousands of times a second.
+    fn turn(&mut self, conns: &mut Conns<'_, Self::State>) -> Option<Instant> {
+        let _ = conns;
+        None
+    }
 }
 
 /// Names a connection of one worker. Never used twice within 2^24 connections of a worker.
@@ -43,6 +54,13 @@ pub struct ConnId(u64);
 impl ConnId {
     pub(crate) fn new(token: Token) -> Self {
         Self(u64::from(token.generation) << 32 | u64::from(token.index))
+    }
+
+    pub(crate) fn token(self) -> Token {
+        let [a, b, c, d, e, f, g, h] = self.0.to_le_bytes();
+        let (index, generation) =
+            (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        Token { index, generation }
     }
 }
 
@@ -143,8 +161,67 @@ impl<S> Conn<'_, S> {
     }
 }
 
+impl<S> Conn<'_, S> {
+    /// Sends a ping with up to 125 bytes of payload; more are left out. The answer only shows that
+    /// the peer lives, which [`pong_timeout`](crate::Builder::pong_timeout) sees to by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_text`](Self::send_text).
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.connection.ping(payload, self.core)
+    }
+
+    /// Receives nothing from this peer until [`resume_receive`](Self::resume_receive): what it
+    /// sends stays with the kernel, and soon with the peer. What has been received already is
+    /// still handed over. Until then silence does not count against the peer.
+    pub fn pause_receive(&mut self) {
+        self.connection.hold(true);
+    }
+
+    /// Undoes [`pause_receive`](Self::pause_receive).
+    pub fn resume_receive(&mut self) {
+        self.connection.hold(false);
+    }
+}
+
 impl<S: fmt::Debug> fmt::Debug for Conn<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conn").field("id", &self.id()).field("state", &self.state).finish()
+    }
+}
+
+/// The connections of one core, for the length of one call.
+pub struct Conns<'a, S> {
+    pub(crate) roster: &'a mut dyn Roster<S>,
+}
+
+/// What a worker shows of its table.
+pub(crate) trait Roster<S> {
+    fn now(&self) -> Instant;
+    fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>>;
+    fn conn_count(&self) -> usize;
+}
+
+impl<S> Conns<'_, S> {
+    /// When this turn began.
+    pub fn now(&self) -> Instant {
+        self.roster.now()
+    }
+
+    /// The connection of this name, while it is open.
+    pub fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
+        self.roster.conn(id)
+    }
+
+    /// Connections of this core, those included that are opening or closing.
+    pub fn conn_count(&self) -> usize {
+        self.roster.conn_count()
+    }
+}
+
+impl<S> fmt::Debug for Conns<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conns").field("conn_count", &self.conn_count()).finish()
     }
 }

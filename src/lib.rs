@@ -29,8 +29,10 @@
 compile_error!("longwire runs on Linux: it is built on io_uring and epoll");
 
 mod buf;
+pub mod client;
 mod config;
 mod conn;
+mod dialer;
 mod error;
 mod handler;
 mod io;
@@ -40,10 +42,12 @@ mod proto;
 mod server;
 mod worker;
 
+pub use client::Client;
 pub use config::Builder;
-pub use conn::{Close, Message, MessageKind, SendError, Side};
+pub use conn::{Close, ConnectError, Message, MessageKind, SendError, Side};
+pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
-pub use handler::{Conn, ConnId, Handler};
+pub use handler::{Conn, ConnId, Conns, Handler};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};
 pub use metrics::Stats;

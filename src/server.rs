@@ -17,7 +17,7 @@ use crate::io::wake::Wake;
 use crate::io::{Driver, affinity};
 use crate::metrics::{Metrics, Stats};
 use crate::proto::CloseCode;
-use crate::worker::{Shared, StopOrder, StopSwitch, Worker};
+use crate::worker::{Served, Shared, StopOrder, StopSwitch, Worker};
 
 /// A server that listens, and runs once it is given its handlers.
 ///
@@ -57,12 +57,7 @@ impl Builder {
     /// was asked for is not available, [`Error::Listen`] if the address is not.
     pub fn build(self) -> Result<Server, Error> {
         let checked = self.checked()?;
-        let (backend, backend_reason) = backend::choose(self.backend).map_err(Error::Backend)?;
-        if self.direct_descriptors && backend != Backend::IoUring {
-            return Err(Error::Misuse(format!(
-                "direct descriptors need io_uring, but the backend is {backend_reason}"
-            )));
-        }
+        let (backend, backend_reason) = self.chosen_backend()?;
         let (listeners, addr) = self.listen_all(checked.cores.len())?;
         let handle = Handle::new(checked.cores.len(), &self)?;
         Ok(Server { checked, builder: self, backend, backend_reason, listeners, addr, handle })
@@ -124,7 +119,7 @@ impl Server {
         thread::scope(|scope| {
             for (worker, listener) in listeners.into_iter().enumerate() {
                 let setup = DriverSetup {
-                    listener,
+                    listener: Some(listener),
                     wake: handle.inner.wakes[worker].clone(),
                     conns_max: u32::try_from(checked.limits.conns_max).unwrap_or(u32::MAX),
                     direct_descriptors: builder.direct_descriptors,
@@ -266,7 +261,7 @@ impl Seat {
         handlers: &impl Fn(usize) -> H,
     ) -> io::Result<()> {
         // The kernel may hold memory of a worker that unwinds; going on would not be safe.
-        let guard = AbortOnPanic;
+        let guard = affinity::AbortOnPanic;
         if let Err(error) = affinity::pin_current(self.core) {
             tracing::warn!(core = self.core, %error, "worker is not pinned");
         }
@@ -294,22 +289,11 @@ fn turn_until_stopped<D: Driver, H: Handler>(
     let inner = &handle.inner;
     let mut worker = Worker::new(
         driver,
-        handlers(worker),
+        Served(handlers(worker)),
         checked.limits.clone(),
         checked.memory,
         Arc::clone(&inner.metrics[worker]),
         Arc::clone(&inner.shared),
     );
     worker.run()
-}
-
-/// Ends the process when the event loop itself panics (the application's panics are caught).
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
-    }
 }

@@ -12,6 +12,8 @@ mod app;
 mod application;
 #[path = "end_to_end/client.rs"]
 mod client;
+#[path = "end_to_end/dialing.rs"]
+mod dialing;
 #[path = "end_to_end/endings.rs"]
 mod endings;
 #[path = "end_to_end/hostile.rs"]

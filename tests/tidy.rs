@@ -15,7 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("io", &["buf"]),
     ("conn", &["proto", "buf", "policy", "metrics"]),
     ("handler", &["proto", "conn", "io"]),
-    ("worker", &["proto", "conn", "buf", "policy", "metrics", "io", "handler"]),
+    ("dialer", &["proto", "conn", "handler"]),
+    ("worker", &["proto", "conn", "buf", "policy", "metrics", "io", "handler", "dialer"]),
 ];
 
 /// Where `unsafe` may stand. The bare io_uring server of the benchmark has no library to hide in.

@@ -1,14 +1,18 @@
-//! How a connection ended, as the application hears it.
+//! How a connection ended, or why it never opened, as the application hears it.
+
+use std::fmt;
+use std::io;
 
 use crate::proto::CloseCode;
+use crate::proto::handshake::UpgradeError;
 
 /// Which side began to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The peer: by a Close frame, or by going away.
     Peer,
-    /// This server: the application closed, or the connection failed or timed out.
-    Server,
+    /// This side: the application closed, or the connection failed or timed out.
+    Local,
 }
 
 /// The end of a connection (RFC 6455 §7.1.5, §7.1.6).
@@ -25,7 +29,7 @@ impl Close {
     }
 
     /// The close code: what the peer's Close frame carried, [`CloseCode::NO_STATUS`] if it carried
-    /// none, [`CloseCode::ABNORMAL`] if the connection ended without one, or the code this server
+    /// none, [`CloseCode::ABNORMAL`] if the connection ended without one, or the code this side
     /// failed the connection with.
     pub fn code(&self) -> CloseCode {
         self.code
@@ -40,4 +44,82 @@ impl Close {
     pub fn side(&self) -> Side {
         self.side
     }
+}
+
+/// Why a connection in the client role never opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// There is no TCP connection: refused, unreachable, or reset.
+    Connect(io::Error),
+    /// The server answered with this HTTP status instead of 101.
+    Refused {
+        /// The status.
+        status: u16,
+    },
+    /// The answer is not one of a WebSocket server (RFC 6455 §4.1); the text says what is wrong.
+    NotWebSocket(&'static str),
+    /// No complete answer came in time.
+    Timeout,
+    /// The server closed the connection before it had answered.
+    ClosedEarly,
+}
+
+impl From<UpgradeError> for ConnectError {
+    fn from(error: UpgradeError) -> Self {
+        match error {
+            UpgradeError::Refused(status) => Self::Refused { status },
+            UpgradeError::MalformedResponse => Self::NotWebSocket("the answer is not HTTP/1.1"),
+            UpgradeError::ResponseTooLong => Self::NotWebSocket("the answer's head has no end"),
+            UpgradeError::UpgradeMismatch => {
+                Self::NotWebSocket("the answer does not upgrade to websocket")
+            }
+            UpgradeError::ConnectionMismatch => {
+                Self::NotWebSocket("the answer's Connection header does not name upgrade")
+            }
+            UpgradeError::AcceptMismatch => {
+                Self::NotWebSocket("the answer's Sec-WebSocket-Accept does not fit the key")
+            }
+            UpgradeError::UnrequestedProtocol => {
+                Self::NotWebSocket("the answer selects a sub-protocol that was not offered")
+            }
+            UpgradeError::UnrequestedExtension => {
+                Self::NotWebSocket("the answer selects an extension that was not offered")
+            }
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Refused { status } => {
+                write!(f, "the server refused the upgrade with HTTP status {status}")
+            }
+            Self::NotWebSocket(what) => write!(f, "not a WebSocket server: {what}"),
+            Self::Timeout => f.write_str("no answer to the upgrade request in time"),
+            Self::ClosedEarly => f.write_str("the server closed before it answered"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Refused { .. } | Self::NotWebSocket(_) | Self::Timeout | Self::ClosedEarly => {
+                None
+            }
+        }
+    }
+}
+
+/// What the application is told last of a connection.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// It was open, and has closed.
+    Closed(Close),
+    /// It never opened. Only in the client role.
+    NeverOpened(ConnectError),
 }

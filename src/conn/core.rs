@@ -56,6 +56,15 @@ pub(crate) struct MaskKeys {
 impl MaskKeys {
     const BATCH_BYTES: usize = 1024;
 
+    /// The nonce of an opening handshake (RFC 6455 §4.1).
+    pub(crate) fn next_nonce(&mut self) -> [u8; 16] {
+        let mut nonce = [0; 16];
+        for part in nonce.as_chunks_mut().0 {
+            *part = self.next_key();
+        }
+        nonce
+    }
+
     /// A key never used before.
     pub(crate) fn next_key(&mut self) -> [u8; 4] {
         if self.bytes.is_empty() {

@@ -335,7 +335,7 @@ impl Connection {
         let decoded = close::decode(payload)?;
         let (code, reason) = decoded.unwrap_or((CloseCode::NO_STATUS, ""));
         if self.phase == Phase::Closing {
-            self.end(code, reason, Side::Server, core);
+            self.end(code, reason, Side::Local, core);
         } else {
             self.push_control(Opcode::Close, payload, core);
             self.end(code, reason, Side::Peer, core);

@@ -3,8 +3,7 @@
 //! Nearly every head arrives whole and is parsed where it lies. One that was cut is kept here, and
 //! only here is a head ever copied; the scanner looks at each byte once, however it was cut.
 
-use crate::proto::handshake::client::Upgrade;
-use crate::proto::handshake::{HeadScanner, Refusal};
+use crate::proto::handshake::{HeadScanner, Refusal, Upgrade, UpgradeError};
 
 use super::frames::Input;
 use super::{Connection, Core, Phase};
@@ -84,10 +83,6 @@ impl Connection {
 
     /// Adds the input to the answer, in the client role, and opens the connection once it is
     /// there. Bytes behind it are frames and stay in the input.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the client role; so far it drives the tests")
-    )]
     pub(crate) fn poll_answer(&mut self, block: &[u8], input: &mut Input, core: &mut Core) -> bool {
         let Some(head) = &mut self.head else { return false };
         let Some(upgrade) = &head.upgrade else { return false };
@@ -104,9 +99,14 @@ impl Connection {
                 input.take_rest(block);
                 false
             }
-            Ok(None) | Err(_) => {
+            Ok(None) => {
                 input.take_rest(block);
-                self.phase = Phase::Ended;
+                self.never_open(UpgradeError::ResponseTooLong.into());
+                false
+            }
+            Err(error) => {
+                input.take_rest(block);
+                self.never_open(error.into());
                 false
             }
         }

@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its last: a state machine without I/O.
 //!
 //! Bytes go in (`handle_received`, `handle_received_into`), events for the application come out
-//! (`poll_event`, `poll_close`), and so do the things the worker shall do next (`poll_step`). Time
+//! (`poll_event`, `poll_ending`), and so do the things the worker shall do next (`poll_step`). Time
 //! is an argument, memory is lent by the core. The connection never calls the application and never
 //! sees a socket.
 //!
@@ -15,7 +15,8 @@
 //!                                                  end of stream, 64 KiB, or deadline
 //! ```
 //!
-//! INVARIANT: an open connection tells the application of its end exactly once (`poll_close`).
+//! INVARIANT: the application is told exactly once how a connection ended that it knows of
+//! (`poll_ending`): each that was open, and in the client role also each that never opened.
 
 mod close;
 mod core;
@@ -28,15 +29,18 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-pub use close::{Close, Side};
+pub use close::{Close, ConnectError, Side};
 pub use message::{Message, MessageKind};
 
+pub(crate) use close::Ending;
 pub(crate) use core::{Core, MaskKeys, SpareOutboxes};
 pub(crate) use frames::{Event, Input};
 pub(crate) use head::HeadStatus;
 pub(crate) use inbox::{Collected, DirectRoom};
 pub(crate) use message::{InPlace, Source};
 pub(crate) use outbox::Outbox;
+
+use std::io;
 
 use crate::buf::{Block, Segment};
 use crate::policy::{ControlRate, LINGER_BYTES_MAX, Tick, Ticks};
@@ -120,6 +124,8 @@ pub(crate) struct Connection {
     /// The queue could not be delivered: end by a reset.
     reset: bool,
     receive_paused: bool,
+    /// The application wants to receive nothing at present.
+    held: bool,
     /// The block of the unfinished message is being received into.
     direct_submitted: bool,
     close_submitted: bool,
@@ -135,7 +141,7 @@ pub(crate) struct Connection {
     head: Option<Box<HeadInbox>>,
     inbox: Option<Box<Inbox>>,
     outbox: Option<Box<Outbox>>,
-    ended: Option<Box<Close>>,
+    ending: Option<Box<Ending>>,
 }
 
 // A million of these are in memory at once.
@@ -154,6 +160,7 @@ impl Connection {
             peer_done: false,
             reset: false,
             receive_paused: false,
+            held: false,
             direct_submitted: false,
             close_submitted: false,
             spread,
@@ -164,7 +171,7 @@ impl Connection {
             head: None,
             inbox: None,
             outbox: None,
-            ended: None,
+            ending: None,
         }
     }
 
@@ -217,7 +224,7 @@ impl Connection {
             Phase::Draining | Phase::Lingering | Phase::Ended => return,
         }
         core.metrics.count_failure(code.as_u16());
-        self.end(code, "", Side::Server, core);
+        self.end(code, "", Side::Local, core);
         self.drain(core.limits.timeouts.linger, core);
     }
 
@@ -232,9 +239,28 @@ impl Connection {
 
     /// The server has stopped waiting.
     pub(crate) fn cut_off(&mut self, core: &mut Core) {
-        self.end(CloseCode::ABNORMAL, "", Side::Server, core);
+        self.end(CloseCode::ABNORMAL, "", Side::Local, core);
         self.reset = self.outbox.is_some();
         self.phase = Phase::Ended;
+    }
+
+    /// The application gives the connection up without a word.
+    pub(crate) fn abort(&mut self, core: &mut Core) {
+        self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+        self.reset = true;
+        self.phase = Phase::Ended;
+    }
+
+    /// Sends a ping with up to 125 bytes of payload, which the peer's pong repeats.
+    pub(crate) fn ping(&mut self, payload: &[u8], core: &mut Core) -> Result<(), SendError> {
+        self.check_queue(core)?;
+        self.push_control(Opcode::Ping, &payload[..payload.len().min(125)], core);
+        Ok(())
+    }
+
+    /// Whether to receive nothing until further notice.
+    pub(crate) fn hold(&mut self, on: bool) {
+        self.held = on;
     }
 
     /// The kernel has taken `sent` bytes of the segment.
@@ -256,7 +282,7 @@ impl Connection {
     pub(crate) fn handle_peer_closed(&mut self, core: &mut Core) {
         self.peer_done = true;
         match self.phase {
-            Phase::Handshake => self.phase = Phase::Ended,
+            Phase::Handshake => self.never_open(ConnectError::ClosedEarly),
             // The peer may still read (row TC08): what is queued leaves first.
             Phase::Open | Phase::Closing => {
                 self.end(CloseCode::ABNORMAL, "", self.ending_side(), core);
@@ -268,7 +294,11 @@ impl Connection {
     }
 
     /// The connection broke.
-    pub(crate) fn handle_failed(&mut self, core: &mut Core) {
+    pub(crate) fn handle_failed(&mut self, error: io::Error, core: &mut Core) {
+        if self.phase == Phase::Handshake {
+            self.never_open(ConnectError::Connect(error));
+            return;
+        }
         self.end(CloseCode::ABNORMAL, "", self.ending_side(), core);
         self.phase = Phase::Ended;
     }
@@ -282,7 +312,7 @@ impl Connection {
             Phase::Handshake => self.handle_handshake_timeout(core),
             Phase::Open => self.handle_open_deadline(core),
             Phase::Closing => {
-                self.end(CloseCode::ABNORMAL, "", Side::Server, core);
+                self.end(CloseCode::ABNORMAL, "", Side::Local, core);
                 self.phase = Phase::Ended;
                 self.reset = true;
             }
@@ -305,9 +335,9 @@ impl Connection {
         }
     }
 
-    /// The end of the connection, for the application; once.
-    pub(crate) fn poll_close(&mut self) -> Option<Box<Close>> {
-        self.ended.take()
+    /// How the connection ended, for the application; once.
+    pub(crate) fn poll_ending(&mut self) -> Option<Box<Ending>> {
+        self.ending.take()
     }
 
     /// What to do next. Call until there is nothing.
@@ -368,6 +398,11 @@ impl Connection {
         self.phase
     }
 
+    /// Which side of the protocol this is.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
     /// Bytes queued and not yet taken by the kernel.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.queued_bytes())
@@ -394,7 +429,7 @@ impl Connection {
         let stalled = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since());
         let pong_missed = !self.receive_paused && self.deadline <= core.now;
         if pong_missed || passed(stalled, timeouts.write_stall) {
-            self.end(CloseCode::ABNORMAL, "", Side::Server, core);
+            self.end(CloseCode::ABNORMAL, "", Side::Local, core);
             self.phase = Phase::Ended;
             self.reset = true;
             return;
@@ -445,12 +480,12 @@ impl Connection {
     fn poll_receive_step(&mut self, core: &mut Core) -> Option<Step> {
         let queued = self.queued_bytes();
         let high_water = core.limits.send_high_water_bytes;
-        if !self.receive_paused && queued > high_water {
+        if !self.receive_paused && (self.held || queued > high_water) {
             self.receive_paused = true;
             return Some(Step::PauseReceive);
         }
         // Half way down, so that a peer at the limit does not stop and go with every byte.
-        if self.receive_paused && queued <= high_water / 2 {
+        if self.receive_paused && !self.held && queued <= high_water / 2 {
             self.receive_paused = false;
             // Silence is counted anew.
             self.handle_heard(core);
@@ -475,15 +510,23 @@ impl Connection {
 
     /// Who began to close, if the peer is gone now.
     fn ending_side(&self) -> Side {
-        if self.phase == Phase::Closing { Side::Server } else { Side::Peer }
+        if self.phase == Phase::Closing { Side::Local } else { Side::Peer }
     }
 
     /// Records the end, for the application.
     fn end(&mut self, code: CloseCode, reason: &str, side: Side, core: &mut Core) {
         self.abandon_message(core);
-        if self.ended.is_none() && matches!(self.phase, Phase::Open | Phase::Closing) {
-            self.ended = Some(Box::new(Close::new(code, reason, side)));
+        if self.ending.is_none() && matches!(self.phase, Phase::Open | Phase::Closing) {
+            self.ending = Some(Box::new(Ending::Closed(Close::new(code, reason, side))));
         }
+    }
+
+    /// The handshake has failed without an answer to give. A server's application never knew.
+    fn never_open(&mut self, error: ConnectError) {
+        if self.role == Role::Client {
+            self.ending = Some(Box::new(Ending::NeverOpened(error)));
+        }
+        self.phase = Phase::Ended;
     }
 
     /// Nothing more is said after what is queued; that has `span` to leave.

@@ -2,20 +2,16 @@
 
 use crate::policy::Tick;
 use crate::proto::Role;
-use crate::proto::handshake::client::Upgrade;
+use crate::proto::handshake::Upgrade;
 use crate::proto::handshake::response::{self, ACCEPT_RESPONSE_BYTES_MAX};
 use crate::proto::handshake::{Refusal, Request};
 
 use super::head::HeadInbox;
-use super::{Connection, Core, Phase};
+use super::{ConnectError, Connection, Core, Phase};
 
 impl Connection {
     /// A connection in the client role: `request` is the upgrade request, whose answer must match
     /// `upgrade`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the client role; so far it drives the tests")
-    )]
     pub(crate) fn client(request: &[u8], upgrade: Upgrade, spread: u8, core: &mut Core) -> Self {
         let mut connection = Self::new(Role::Client, spread, core);
         connection.head = Some(Box::new(HeadInbox::for_client(upgrade)));
@@ -63,7 +59,7 @@ impl Connection {
             self.refuse(Refusal::Timeout, core);
         } else {
             core.refused(Refusal::Timeout);
-            self.phase = Phase::Ended;
+            self.never_open(ConnectError::Timeout);
         }
     }
 }

@@ -57,6 +57,18 @@ pub(crate) fn pin_current(core: usize) -> io::Result<()> {
     }
 }
 
+/// Ends the process when the thread that holds it panics: the event loop itself, that is, for the
+/// application's panics are caught.
+pub(crate) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// The list that `parse_cores` would read.
 pub(crate) fn format_cores(cores: &[usize]) -> String {
     let runs = cores.chunk_by(|left, right| left + 1 == *right);

@@ -36,8 +36,8 @@ pub enum BackendChoice {
 /// What a driver is made from.
 #[derive(Debug)]
 pub(crate) struct DriverSetup {
-    /// Where peers connect.
-    pub(crate) listener: Listener,
+    /// Where peers connect; none if this process does all the connecting.
+    pub(crate) listener: Option<Listener>,
     /// How other threads end a wait.
     pub(crate) wake: Wake,
     /// Connections there is room for without growing. Address space, not memory.

@@ -7,14 +7,17 @@
 //! INVARIANT: a connection whose socket may have something to receive is `READY` in the table;
 //! one with a send that the socket did not take is in `waiting`.
 
+#![expect(unsafe_code, reason = "mio lends the descriptor of its epoll as a bare number")]
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
@@ -22,7 +25,7 @@ use super::backend::DriverSetup;
 use super::socket::{self, Listener};
 use super::table::{DONE, FAILED, Next, SENDING, STARVED_WAIT_MAX, Table, WATCHED, WATCHED_WRITE};
 use super::wake::Wake;
-use super::{Closing, Completion, Driver, Patience, Token};
+use super::{Closing, Completion, Driver, Outgoing, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
 /// Events taken from the kernel at once.
@@ -65,15 +68,17 @@ impl EpollDriver {
     /// A driver that listens and can be woken, with no connection yet.
     pub(crate) fn new(setup: DriverSetup) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let listener_fd = setup.listener.as_fd().as_raw_fd();
-        poll.registry().register(&mut SourceFd(&listener_fd), LISTENER, Interest::READABLE)?;
+        if let Some(listener) = &setup.listener {
+            let fd = listener.as_fd().as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), LISTENER, Interest::READABLE)?;
+        }
         let wake_fd = setup.wake.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&wake_fd), WAKE, Interest::READABLE)?;
         let state = State {
             poll,
             table: Table::new(setup.conns_max, true),
             waiting: HashMap::new(),
-            listener: Some(setup.listener),
+            listener: setup.listener,
             accept_ready: true,
             accept_paused: false,
             accepts_left: ACCEPTS_PER_WAIT_MAX,
@@ -162,6 +167,7 @@ impl Driver for EpollDriver {
         }
         self.looked_away = false;
         let timeout = self.state.cap_timeout(timeout, has_news);
+        let timeout = self.state.wait_exactly(timeout)?;
         match self.state.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Err(_) | Ok(()) => {}
@@ -173,6 +179,12 @@ impl Driver for EpollDriver {
         }
         self.state.receives_left = ROUNDS_PER_WAIT_MAX * self.state.table.line_len();
         Ok(())
+    }
+}
+
+impl Outgoing for EpollDriver {
+    fn attach_outgoing(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
+        self.attach(token, socket)
     }
 }
 
@@ -341,6 +353,22 @@ impl State {
     /// Whether `poll_completion` could go on without the kernel having news.
     fn has_work(&self) -> bool {
         self.may_accept() || (self.table.has_line() && !self.starved)
+    }
+
+    /// Waits for a time that is not of whole milliseconds, which is all that mio knows. Returns
+    /// what is left to wait.
+    fn wait_exactly(&self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        let Some(exact) = timeout.filter(|time| time.subsec_nanos() % 1_000_000 != 0) else {
+            return Ok(timeout);
+        };
+        // SAFETY: `self.poll` owns the descriptor and outlives the borrow.
+        let poll = unsafe { BorrowedFd::borrow_raw(self.poll.as_raw_fd()) };
+        let mut fds = [PollFd::new(&poll, PollFlags::IN)];
+        let limit = Timespec::try_from(exact).map_err(io::Error::other)?;
+        match rustix::event::poll(&mut fds, Some(&limit)) {
+            Ok(_) | Err(Errno::INTR) => Ok(Some(Duration::ZERO)),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn cap_timeout(&self, timeout: Option<Duration>, has_news: bool) -> Option<Duration> {

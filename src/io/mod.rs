@@ -36,6 +36,7 @@ pub(crate) mod wake;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::buf::{Block, Pool, Segment};
@@ -198,4 +199,11 @@ pub(crate) trait Driver {
     /// Submits what is queued, then waits for something to happen, for `timeout` at most (`None`:
     /// without end; zero: do not wait). Returns at once if `poll_completion` has something.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+}
+
+/// A driver that also watches sockets which this process has opened.
+pub(crate) trait Outgoing: Driver {
+    /// As [`Driver::attach`], for a socket that is connected, or about to be. If it cannot connect,
+    /// `Failed` tells.
+    fn attach_outgoing(&mut self, token: Token, socket: OwnedFd) -> io::Result<()>;
 }

@@ -1,12 +1,12 @@
-//! Listening sockets, and the few things done to accepted ones outside a driver.
+//! Listening sockets, connecting ones, and the few things done to either outside a driver.
 //!
 //! Options that every connection needs are set on the listening socket, from which Linux copies
 //! them to accepted ones: no system call per connection.
 
-#![expect(unsafe_code, reason = "one socket option that no crate of ours knows")]
+#![expect(unsafe_code, reason = "socket options that no crate of ours knows")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -46,14 +46,8 @@ impl Listener {
     /// The client speaks first, so the server then accepts, receives and answers in one go instead
     /// of being woken twice; and who only connects takes no descriptor for that time.
     pub(crate) fn await_first_bytes(&self) -> io::Result<()> {
-        let seconds: libc::c_int = 1;
-        let len = libc::socklen_t::try_from(size_of_val(&seconds)).expect("four bytes");
-        let value = std::ptr::from_ref(&seconds).cast();
-        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
-        // SAFETY: the socket is open for the call, and `value` points to the `len` bytes of
-        // `seconds`, which the kernel only reads.
-        let result = unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, value, len) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let seconds = 1;
+        set_option(&self.fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
     }
 
     /// The next waiting peer, or none. The socket is non-blocking and close-on-exec.
@@ -88,6 +82,45 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// A socket that is connecting to `addr`, or connected already; non-blocking, close-on-exec. From
+/// `source`, or from the address and port that the kernel chooses.
+pub(crate) fn connect(addr: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    if let Some(source) = source {
+        // The port is chosen when the destination is known, so that it need only be unique
+        // together with that.
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        Err(_) | Ok(()) => Ok(socket.into()),
+    }
+}
+
+/// Undoes that the socket is non-blocking.
+pub(super) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(fd, false)?)
+}
+
+/// Sets an option that is an integer.
+fn set_option(
+    fd: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(size_of_val(&value)).expect("four bytes");
+    let place = std::ptr::from_ref(&value).cast();
+    // SAFETY: the socket is open for the call, and `place` points to the `len` bytes of `value`,
+    // which the kernel only reads.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, place, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether accepting has to pause: descriptors or memory have run out, or the listening socket

@@ -36,6 +36,11 @@ impl Clock {
         Tick::of(now.saturating_duration_since(self.start).saturating_sub(self.stopped))
     }
 
+    /// When this turn began.
+    pub(crate) fn now(&self) -> Instant {
+        self.last
+    }
+
     /// How long until `tick` begins.
     pub(crate) fn until(&self, tick: Tick) -> Duration {
         let passed = self.last.saturating_duration_since(self.start).saturating_sub(self.stopped);

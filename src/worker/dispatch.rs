@@ -6,14 +6,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::buf::Block;
-use crate::conn::{Collected, Core, Event, HeadStatus, Input, Message, Phase, Source};
-use crate::handler::{Conn, Handler};
+use crate::conn::{Collected, Core, Ending, Event, HeadStatus, Input, Message, Phase, Source};
+use crate::handler::Conn;
 use crate::io::{Completion, Driver, Token};
-use crate::proto::CloseCode;
+use crate::proto::handshake::Request;
+use crate::proto::{CloseCode, Role};
 
-use super::{Entry, Worker};
+use super::{Application, Entry, Worker};
 
-impl<D: Driver, H: Handler> Worker<D, H> {
+impl<D: Driver, A: Application<D>> Worker<D, A> {
     pub(super) fn dispatch(&mut self, completion: Completion<D::Socket>) {
         match completion {
             Completion::Received { token, block, len } => self.handle_received(token, block, len),
@@ -30,21 +31,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Completion::PeerClosed { token } => {
                 if let Some((entry, core)) = self.live(token) {
                     entry.connection.handle_peer_closed(core);
-                    self.tell_close(token.index);
+                    self.tell_ending(token.index);
                     self.mark(token.index);
                 }
             }
             Completion::Failed { token, error } => {
                 if let Some((entry, core)) = self.live(token) {
                     tracing::debug!(conn = token.index, %error, "connection broke");
-                    entry.connection.handle_failed(core);
-                    self.tell_close(token.index);
+                    entry.connection.handle_failed(error, core);
+                    self.tell_ending(token.index);
                     self.mark(token.index);
                 }
             }
             Completion::Closed { token } => {
                 if self.live(token).is_some() {
-                    self.tell_close(token.index);
+                    self.tell_ending(token.index);
                     self.forget(token.index);
                 }
             }
@@ -60,7 +61,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// The connection that a token names, if it is still there.
-    fn live(&mut self, token: Token) -> Option<(&mut Entry<H::State>, &mut Core)> {
+    fn live(&mut self, token: Token) -> Option<(&mut Entry<A::State>, &mut Core)> {
         let entry = self.table.get_mut(token.index as usize)?;
         (entry.generation == token.generation).then_some((entry, &mut self.core))
     }
@@ -87,7 +88,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if let Some((entry, core)) = self.live(token) {
             entry.connection.settle(block, Source::Received, core);
         }
-        self.tell_close(token.index);
+        self.tell_ending(token.index);
         self.mark(token.index);
     }
 
@@ -107,12 +108,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         {
             self.tell_collected(token, collected);
         }
-        self.tell_close(token.index);
+        self.tell_ending(token.index);
         self.mark(token.index);
     }
 
     fn handle_head(&mut self, token: Token, block: &Block, input: &mut Input) {
         let Some((entry, core)) = self.live(token) else { return };
+        if entry.connection.role() == Role::Client {
+            if entry.connection.poll_answer(block.bytes(), input, core) {
+                self.tell_opened(token, None);
+            }
+            return;
+        }
         match entry.connection.poll_head(block.bytes(), input, core) {
             None => {}
             Some(HeadStatus::InBlock(len)) => self.tell_open(token, &block.bytes()[..len]),
@@ -121,28 +128,35 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn tell_open(&mut self, token: Token, head: &[u8]) {
-        let Self { table, core, handler, driver, .. } = self;
+        let Self { table, core, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(request) = entry.connection.upgrade(head, core) else { return };
+        entry.state = A::accepted_state();
+        self.tell_opened(token, Some(&request));
+    }
+
+    fn tell_opened(&mut self, token: Token, request: Option<&Request<'_>>) {
+        let Self { table, core, application, driver, .. } = self;
+        let Some(entry) = table.get_mut(token.index as usize) else { return };
+        let Some(state) = &mut entry.state else { return };
         core.metrics.opened.add(1);
-        let state = entry.state.insert(H::State::default());
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, state, peer: driver };
-        if catch_unwind(AssertUnwindSafe(|| handler.open(&mut conn, &request))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| application.open(&mut conn, request))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
         }
     }
 
     #[inline]
     fn tell_message(&mut self, token: Token, message: Message<'_>) {
-        let Self { table, core, handler, driver, .. } = self;
+        let Self { table, core, application, driver, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(state) = &mut entry.state else { return };
         core.metrics.messages.add(1);
         core.metrics.message_bytes.add(message.payload().len() as u64);
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, state, peer: driver };
-        if catch_unwind(AssertUnwindSafe(|| handler.message(&mut conn, message))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| application.message(&mut conn, message))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
         }
     }
@@ -162,18 +176,25 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Tells the application of the end of a connection, if it has ended.
-    pub(super) fn tell_close(&mut self, index: u32) {
-        let Self { table, core, handler, driver, .. } = self;
+    /// Tells the application how a connection ended, if it has.
+    pub(super) fn tell_ending(&mut self, index: u32) {
+        let Self { table, core, application, driver, .. } = self;
         let Some(entry) = table.get_mut(index as usize) else { return };
-        let Some(close) = entry.connection.poll_close() else { return };
+        let Some(ending) = entry.connection.poll_ending() else { return };
         let Some(mut state) = entry.state.take() else { return };
+        let close = match *ending {
+            Ending::Closed(close) => close,
+            Ending::NeverOpened(error) => {
+                let _ = catch_unwind(AssertUnwindSafe(|| application.fail(state, &error)));
+                return;
+            }
+        };
         core.metrics.closed.add(1);
         let token = Token { index, generation: entry.generation };
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, state: &mut state, peer: driver };
         // The connection is over; a panic has nothing more to end.
-        let _ = catch_unwind(AssertUnwindSafe(|| handler.close(&mut conn, &close)));
+        let _ = catch_unwind(AssertUnwindSafe(|| application.close(&mut conn, &close)));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
     }
 }

@@ -6,36 +6,42 @@
 //! 1. wait: submit what is queued, sleep until something happens or is due,
 //! 2. read the clock, once,
 //! 3. take the completions, in order, each to its connection and on to the handler (`dispatch`),
-//! 4. do what the connections ask for: one send each for all that a turn produced,
-//! 5. look after deadlines and a stop in progress.
+//! 4. let the application act of its own accord (`Handler::turn`),
+//! 5. do what the connections ask for: one send each for all that a turn produced,
+//! 6. look after deadlines and a stop in progress.
 //!
-//! With a driver that sends at once (epoll), step 4 follows each completion instead, while the
+//! With a driver that sends at once (epoll), step 5 also follows each completion, while the
 //! bytes are still in the first-level cache.
 
+mod application;
 mod clock;
 mod deadlines;
 mod dispatch;
+mod reach;
 mod stop;
 #[cfg(test)]
 mod tests;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::buf::{Pool, PoolConfig};
 use crate::conn::{Connection, Core, MaskKeys, Phase, Step};
-use crate::handler::Handler;
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick, Ticks};
+use crate::proto::CloseCode;
 use crate::proto::handshake::Refusal;
 
+pub(crate) use application::{Application, Dialed, Served};
 use clock::Clock;
 use deadlines::{Deadlines, SweepBudget};
+use reach::Reach;
 use stop::Stop;
 pub(crate) use stop::{StopOrder, StopSwitch};
 
@@ -77,23 +83,53 @@ struct Entry<S> {
     state: Option<S>,
 }
 
+impl<S> Entry<S> {
+    /// A connection whose handshake begins.
+    fn new(connection: Connection, generation: u32, state: Option<S>) -> Self {
+        Self { connection, generation, dirty: false, refused: false, handshaking: true, state }
+    }
+}
+
+/// What a worker counts of its connections.
+#[derive(Debug, Default)]
+struct Tally {
+    next_generation: u32,
+    /// Handshakes in progress.
+    handshakes: usize,
+    /// Connections that are only told that there is no room.
+    refused: usize,
+}
+
+impl Tally {
+    fn next_generation(&mut self) -> u32 {
+        let generation = self.next_generation;
+        self.next_generation = Token::next_generation(generation);
+        generation
+    }
+
+    /// Spreads the pings of connections that were opened one after another.
+    fn spread(generation: u32) -> u8 {
+        let [.., high] = generation.wrapping_mul(0x9E37_79B1).to_le_bytes();
+        high
+    }
+}
+
 // The table has one for every connection; with no state of the application's it adds 8 bytes.
 const _: () = assert!(size_of::<Entry<()>>() <= size_of::<Connection>() + 8);
 
 /// One core's event loop.
 #[derive(Debug)]
-pub(crate) struct Worker<D: Driver, H: Handler> {
+pub(crate) struct Worker<D: Driver, A: Application<D>> {
     driver: D,
-    handler: H,
-    table: Slab<Entry<H::State>>,
+    application: A,
+    table: Slab<Entry<A::State>>,
     core: Core,
     deadlines: Deadlines,
     clock: Clock,
     dirty: Vec<u32>,
-    next_generation: u32,
-    handshake_count: usize,
-    /// Connections that are only told that there is no room.
-    refused_count: usize,
+    tally: Tally,
+    /// When the application wants its next turn.
+    application_due: Option<Instant>,
     /// Accepting rests until then.
     accept_resumes_at: Option<Tick>,
     trimmed_at: Tick,
@@ -101,11 +137,11 @@ pub(crate) struct Worker<D: Driver, H: Handler> {
     shared: Arc<Shared>,
 }
 
-impl<D: Driver, H: Handler> Worker<D, H> {
+impl<D: Driver, A: Application<D>> Worker<D, A> {
     /// A worker without connections.
     pub(crate) fn new(
         driver: D,
-        handler: H,
+        application: A,
         limits: Limits,
         memory: PoolConfig,
         metrics: Arc<Metrics>,
@@ -125,15 +161,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         };
         Self {
             driver,
-            handler,
+            application,
             table,
             core,
             deadlines: Deadlines::new(),
             clock,
             dirty: Vec::new(),
-            next_generation: 0,
-            handshake_count: 0,
-            refused_count: 0,
+            tally: Tally::default(),
+            application_due: None,
             accept_resumes_at: None,
             trimmed_at: Tick(0),
             stop: Stop::default(),
@@ -143,6 +178,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Turns until the server stops.
     pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.application_turn()?;
+        self.look_after_dirty();
         while self.turn()? {}
         Ok(())
     }
@@ -165,9 +202,37 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 break;
             }
         }
+        self.application_turn()?;
         self.look_after_dirty();
         self.look_after_deadlines();
         Ok(self.advance_stop())
+    }
+
+    /// Lets the application act of its own accord.
+    fn application_turn(&mut self) -> io::Result<()> {
+        if self.stop.is_under_way() {
+            self.application_due = None;
+            return Ok(());
+        }
+        let mut reach = Reach {
+            now: self.clock.now(),
+            driver: &mut self.driver,
+            table: &mut self.table,
+            core: &mut self.core,
+            tally: &mut self.tally,
+            shared: &self.shared,
+            dirty: &mut self.dirty,
+            stopped: false,
+        };
+        let application = &mut self.application;
+        let turn = catch_unwind(AssertUnwindSafe(|| application.turn(&mut reach)));
+        let stopped = reach.stopped;
+        self.application_due =
+            turn.map_err(|_| io::Error::other("the handler panicked in `turn`"))?;
+        if stopped {
+            self.begin_stop(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
+        }
+        Ok(())
     }
 
     /// Until something is due, at most.
@@ -177,45 +242,42 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             due = due.min(tick);
         }
         let idle = self.table.is_empty() && !self.core.has_spare();
-        if due == Tick::NEVER {
-            return if idle { None } else { Some(WAIT_MAX) };
-        }
-        Some(self.clock.until(due).min(WAIT_MAX))
+        // Deadlines are coarse; whole milliseconds are what every driver waits for most cheaply.
+        let timeout = match due {
+            Tick::NEVER if idle => None,
+            Tick::NEVER => Some(WAIT_MAX),
+            due => Some(whole_millis(self.clock.until(due)).min(WAIT_MAX)),
+        };
+        let Some(due) = self.application_due else { return timeout };
+        let until = due.saturating_duration_since(self.driver.now());
+        Some(timeout.map_or(until, |timeout| timeout.min(until)))
     }
 
     /// A new connection, or an answer that there is no room for it.
     fn insert(&mut self, socket: D::Socket) {
         let counted = self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
         let full = counted >= self.core.limits.conns_max
-            || self.handshake_count >= self.core.limits.handshakes_max
+            || self.tally.handshakes >= self.core.limits.handshakes_max
             || self.stop.is_under_way();
         if full {
             // Whoever is only told so takes no place from those that come later.
             self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
-            if self.refused_count == REFUSAL_SLOTS {
+            if self.tally.refused == REFUSAL_SLOTS {
                 self.core.refused(Refusal::Overloaded);
                 return;
             }
         }
         self.core.metrics.accepted.add(1);
-        let generation = self.next_generation;
-        self.next_generation = Token::next_generation(generation);
-        let spread = (generation.wrapping_mul(0x9E37_79B1) >> 24) as u8;
-        let mut connection = Connection::server(spread, &self.core);
+        let generation = self.tally.next_generation();
+        let mut connection = Connection::server(Tally::spread(generation), &self.core);
         if full {
-            self.refused_count += 1;
+            self.tally.refused += 1;
             connection.refuse(Refusal::Overloaded, &mut self.core);
         } else {
-            self.handshake_count += 1;
+            self.tally.handshakes += 1;
         }
-        let entry = Entry {
-            connection,
-            generation,
-            dirty: false,
-            refused: full,
-            handshaking: !full,
-            state: None,
-        };
+        let mut entry = Entry::new(connection, generation, None);
+        (entry.refused, entry.handshaking) = (full, !full);
         let Ok(index) = u32::try_from(self.table.insert(entry)) else { return };
         if self.driver.attach(Token { index, generation }, socket).is_err() {
             self.forget(index);
@@ -229,9 +291,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let mut entry = self.table.remove(index as usize);
         entry.connection.release(&mut self.core);
         self.deadlines.clear(index);
-        self.handshake_count -= usize::from(entry.handshaking);
+        self.tally.handshakes -= usize::from(entry.handshaking);
         if entry.refused {
-            self.refused_count -= 1;
+            self.tally.refused -= 1;
         } else {
             self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -259,6 +321,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn look_after_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
+            self.tell_ending(index);
             self.look_after(index);
         }
         self.dirty = dirty;
@@ -270,7 +333,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         entry.dirty = false;
         if entry.handshaking && entry.connection.phase() != Phase::Handshake {
             entry.handshaking = false;
-            self.handshake_count -= 1;
+            self.tally.handshakes -= 1;
         }
         let token = Token { index, generation: entry.generation };
         while let Some(step) = entry.connection.poll_step(&mut self.core) {
@@ -299,7 +362,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         while let Some(index) = self.deadlines.poll_due(self.core.now, &mut budget) {
             if let Some(entry) = self.table.get_mut(index as usize) {
                 entry.connection.handle_deadline(&mut self.core);
-                self.tell_close(index);
+                self.tell_ending(index);
                 self.look_after(index);
             }
         }
@@ -323,4 +386,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.accept_resumes_at = Some(self.core.now.after(Ticks::at_least(ACCEPT_REST)));
     }
+}
+
+/// Rounded up.
+fn whole_millis(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }

@@ -4,12 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::handler::Handler;
 use crate::io::Driver;
 use crate::policy::{Tick, Ticks};
 use crate::proto::CloseCode;
 
-use super::Worker;
+use super::{Application, Worker};
 
 /// Connections closed in one turn, so that a million closes are not one long turn.
 const CLOSES_PER_TURN_MAX: usize = 1024;
@@ -82,10 +81,16 @@ impl Stop {
     }
 }
 
-impl<D: Driver, H: Handler> Worker<D, H> {
+impl<D: Driver, A: Application<D>> Worker<D, A> {
     /// Another thread has something to say.
     pub(super) fn handle_woken(&mut self) {
-        let Some(order) = self.shared.stop.order() else { return };
+        if let Some(order) = self.shared.stop.order() {
+            self.begin_stop(order);
+        }
+    }
+
+    /// Begins to stop, or goes on by a new order.
+    pub(super) fn begin_stop(&mut self, order: StopOrder) {
         let deadline = self.core.now.after(Ticks::at_least(order.grace));
         match &mut self.stop.under_way {
             Some(stop) if stop.order == order => {}
@@ -95,6 +100,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             None => {
                 self.driver.close_listener();
+                let deadline = if order.grace.is_zero() { self.core.now } else { deadline };
                 let under_way =
                     UnderWay { order, next_index: 0, all_told: false, deadline, cut_off: false };
                 self.stop.under_way = Some(under_way);
@@ -125,7 +131,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 entry.connection.retire(code, &mut self.core);
             }
             let Ok(index) = u32::try_from(index) else { break };
-            self.tell_close(index);
+            self.tell_ending(index);
             self.look_after(index);
         }
         true

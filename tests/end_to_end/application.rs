@@ -95,7 +95,7 @@ fn application_closes_with_its_code_and_reason() {
         assert_eq!(server.other_calls().len(), 3, "`close` waits for the answer of the peer");
         client.send_frame(true, CLOSE, b"\x0f\xa7and on this side");
         client.read_end();
-        assert_eq!(server.next_call().event, close(4007, "and on this side", Side::Server));
+        assert_eq!(server.next_call().event, close(4007, "and on this side", Side::Local));
     });
 }
 

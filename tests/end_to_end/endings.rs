@@ -107,7 +107,7 @@ fn cl05_peer_that_never_answers_a_close_is_cut_off() {
         client.send_text("/close 1000 bye");
         assert_eq!(client.read_close().0, 1000);
         let (_, code, side) = server.next_close();
-        assert_eq!((code, side), (1006, Side::Server));
+        assert_eq!((code, side), (1006, Side::Local));
         let waited = asked_at.elapsed();
         assert!(waited >= Duration::from_millis(300), "not before its time: {waited:?}");
         // The peer did not keep to the protocol, so there is no need to be orderly.

@@ -72,7 +72,7 @@ fn tc09_peer_that_answers_no_ping_is_dropped() {
             lively.send_frame(true, PONG, &ping.payload);
         }
         let (_, code, side) = server.next_close();
-        assert_eq!((code, side), (1006, longwire::Side::Server));
+        assert_eq!((code, side), (1006, longwire::Side::Local));
         assert!(began.elapsed() >= TIMEOUT, "it was given its time");
         let stats = server.handle.stats();
         assert_eq!((stats.opened, stats.closed), (2, 1), "who answers is kept");

@@ -51,7 +51,7 @@ fn lc01_stop_delivers_what_is_queued_then_closes_with_the_code_given() {
             assert_eq!((stats.opened, stats.closed), (2, 2));
             for _ in 0..2 {
                 let (_, told, side) = server.next_close();
-                assert_eq!((told, side), (code.as_u16(), Side::Server));
+                assert_eq!((told, side), (code.as_u16(), Side::Local));
             }
         }
     });

@@ -51,7 +51,7 @@ pub(crate) struct EchoArgs {
     /// How to talk to the kernel: auto, io_uring or epoll. `auto` takes io_uring if it works here.
     #[arg(long, value_name = "BACKEND", default_value = "auto")]
     pub(crate) backend: BackendChoice,
-    /// Number of workers [default: one for each core]
+    /// Number of workers, from 1 to 1024; more than cores share these [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
     /// Cores to pin the workers to, such as 0-3,6 [default: all the process may use]

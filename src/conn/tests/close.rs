@@ -34,7 +34,7 @@ fn cl02_every_code_is_echoed_or_fails() {
         let expected = if valid { code } else { 1002 };
         assert_eq!(rig.output, plain_close(expected), "{code}");
         assert_eq!(rig.closes[0].code().as_u16(), expected);
-        let side = if valid { Side::Peer } else { Side::Server };
+        let side = if valid { Side::Peer } else { Side::Local };
         assert_eq!(rig.closes[0].side(), side);
         rig = rig.reopen();
     }
@@ -87,7 +87,7 @@ fn cl05_peer_that_never_answers_our_close_is_reset_in_time() {
     rig.sleep(SECOND);
     assert_eq!(rig.closed, Some(true));
     let close = &rig.release().0[0];
-    assert_eq!((close.code().as_u16(), close.side()), (1006, Side::Server));
+    assert_eq!((close.code().as_u16(), close.side()), (1006, Side::Local));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn cl06_close_frames_that_cross_are_one_close_each_way() {
     let outcome = super::rig::every_way(closing, &bytes);
     assert!(outcome.output.is_empty() && outcome.messages.is_empty());
     let close = outcome.close.unwrap();
-    assert_eq!((close.code().as_u16(), close.side()), (3000, Side::Server));
+    assert_eq!((close.code().as_u16(), close.side()), (3000, Side::Local));
     assert_eq!((outcome.phase, outcome.shut), (Phase::Lingering, true));
 }
 
@@ -201,7 +201,7 @@ fn r1_panic_of_the_application_ends_the_connection_with_1011() {
     rig.act(|connection, core| connection.fail(1011.into(), core));
     assert_eq!((&rig.output, rig.shut), (&plain_close(1011), true));
     let close = &rig.release().0[0];
-    assert_eq!((close.code().as_u16(), close.side()), (1011, Side::Server));
+    assert_eq!((close.code().as_u16(), close.side()), (1011, Side::Local));
 }
 
 #[test]
@@ -252,6 +252,6 @@ fn peer_that_goes_away_instead_of_answering_our_close_did_not_begin_it() {
         let mut rig = closing();
         end(&mut rig);
         let close = &rig.release().0[0];
-        assert_eq!((close.code().as_u16(), close.side()), (1006, Side::Server));
+        assert_eq!((close.code().as_u16(), close.side()), (1006, Side::Local));
     }
 }

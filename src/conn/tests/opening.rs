@@ -55,15 +55,21 @@ fn answer_in_any_pieces_opens_the_client_and_frames_may_follow_at_once() {
 }
 
 #[test]
-fn answer_that_does_not_match_ends_the_client_without_a_word() {
+fn answer_that_does_not_match_ends_the_client_and_its_reason_is_told() {
     let mut wrong = ANSWER.to_vec();
     let last = wrong.len() - 6;
     wrong[last] ^= 1;
-    for answer in [wrong, b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec(), b"SSH-2.0-".to_vec()] {
+    for (answer, reason) in [
+        (wrong, "Sec-WebSocket-Accept"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec(), "status 403"),
+        (b"SSH-2.0-".to_vec(), "not HTTP/1.1"),
+    ] {
         let mut rig = Rig::dialled(listen);
         rig.output.clear();
         rig.receive(&answer);
         assert_eq!((rig.opened, rig.closed, rig.output.len()), (false, Some(false), 0));
+        let told = rig.never_opened.take().expect("the reason is told").to_string();
+        assert!(told.contains(reason), "{told}");
         rig.release();
     }
 }
@@ -144,7 +150,7 @@ fn tc05_silent_peer_is_closed_without_a_word_and_costs_nothing() {
     let mut rig = accepted();
     let connection = &rig.connection;
     assert!(connection.head.is_none() && connection.inbox.is_none());
-    assert!(connection.outbox.is_none() && connection.ended.is_none());
+    assert!(connection.outbox.is_none() && connection.ending.is_none());
     assert!(size_of::<Connection>() <= 512);
     rig.sleep(10 * SECOND);
     assert_eq!(rig.closed, None);

@@ -110,7 +110,7 @@ fn either_side_may_close() {
         pair.settle();
         assert_eq!(pair.client.closes[0].reason(), "enough");
         assert_eq!(pair.client.closes[0].side(), Side::Peer);
-        pair.assert_closed(4001, Side::Server);
+        pair.assert_closed(4001, Side::Local);
 
         let mut pair = Pair::open(seed);
         pair.client.act(|c, core| c.close(4002.into(), "done", core));

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use crate::buf::{Block, Pool, PoolConfig, Segment};
 use crate::conn::{
-    Close, Collected, Connection, Core, DirectRoom, Event, HeadStatus, Input, MaskKeys, Message,
-    MessageKind, Phase, Source, Step,
+    Close, Collected, ConnectError, Connection, Core, DirectRoom, Ending, Event, HeadStatus, Input,
+    MaskKeys, Message, MessageKind, Phase, Source, Step,
 };
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
 use crate::proto::Role;
-use crate::proto::handshake::client::Upgrade;
+use crate::proto::handshake::Upgrade;
 
 use super::wire::{ANSWER, REQUEST};
 
@@ -63,6 +63,7 @@ pub(super) struct Rig {
     pub(super) output: Vec<u8>,
     pub(super) messages: Vec<(MessageKind, Vec<u8>)>,
     pub(super) closes: Vec<Close>,
+    pub(super) never_opened: Option<ConnectError>,
     pub(super) opened: bool,
     pub(super) paused: bool,
     pub(super) shut: bool,
@@ -164,6 +165,7 @@ impl Rig {
             output: Vec::new(),
             messages: Vec::new(),
             closes: Vec::new(),
+            never_opened: None,
             opened: false,
             paused: false,
             shut: false,
@@ -204,7 +206,7 @@ impl Rig {
 
     /// The connection breaks.
     pub(super) fn break_off(&mut self) {
-        self.connection.handle_failed(&mut self.core);
+        self.connection.handle_failed(std::io::ErrorKind::ConnectionReset.into(), &mut self.core);
         self.tell_close();
         self.pump();
     }
@@ -385,8 +387,16 @@ impl Rig {
     }
 
     fn tell_close(&mut self) {
-        if let Some(close) = self.connection.poll_close() {
-            self.closes.push(*close);
+        if let Some(ending) = self.connection.poll_ending() {
+            let close = match *ending {
+                Ending::Closed(close) => close,
+                Ending::NeverOpened(error) => {
+                    assert!(!self.opened && self.never_opened.is_none(), "it is told once");
+                    self.never_opened = Some(error);
+                    return;
+                }
+            };
+            self.closes.push(close);
             assert!(self.opened && self.closes.len() == 1, "one close event, after open");
         }
     }
@@ -557,7 +567,7 @@ pub(super) fn assert_fails(bytes: &[u8], code: u16, said: &[u8]) -> Vec<(Message
     let expected = [said, &super::wire::plain_close(code)].concat();
     assert_eq!(outcome.output, expected, "{bytes:x?}");
     let close = outcome.close.expect("the application hears of it");
-    assert_eq!((close.code().as_u16(), close.side()), (code, crate::conn::Side::Server));
+    assert_eq!((close.code().as_u16(), close.side()), (code, crate::conn::Side::Local));
     assert_eq!((outcome.phase, outcome.shut), (Phase::Lingering, true));
     outcome.messages
 }

@@ -63,7 +63,7 @@ fn tc09_peer_that_is_gone_is_reset_after_ping_interval_and_pong_timeout() {
     // The spread of this connection is the shortest: 80 % of 30 s, then 20 s.
     assert!((44 * SECOND - 2..=45 * SECOND).contains(&waited), "{waited} ticks");
     let close = &rig.release().0[0];
-    assert_eq!((close.code().as_u16(), close.side()), (1006, Side::Server));
+    assert_eq!((close.code().as_u16(), close.side()), (1006, Side::Local));
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl<D: Driver> Rig<D> {
         let addr = listener.local_addr().unwrap();
         let wake = Wake::new().unwrap();
         let setup = DriverSetup {
-            listener,
+            listener: Some(listener),
             wake: wake.clone(),
             conns_max: knobs.conns_max,
             direct_descriptors: false,

@@ -41,7 +41,7 @@ use super::table::{
     STARVED_WAIT_MAX, Table,
 };
 use super::wake::Wake;
-use super::{Closing, Completion, Driver, Patience, Token};
+use super::{Closing, Completion, Driver, Outgoing, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
 /// Rounds of receives between two waits, one block for each connection in line: peers that never
@@ -93,7 +93,7 @@ impl UringDriver {
             table: Table::new(setup.conns_max, slots.is_none()),
             receives: Slab::new(),
             sends: Slab::new(),
-            listener: Some(setup.listener),
+            listener: setup.listener,
             accepting: false,
             accept_paused: false,
             wake: setup.wake,
@@ -256,6 +256,17 @@ impl Driver for UringDriver {
         self.bytes_left = BYTES_PER_WAIT_MAX;
         self.starved = false;
         Ok(())
+    }
+}
+
+impl Outgoing for UringDriver {
+    fn attach_outgoing(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
+        // The ring waits for room in the socket by itself, but only if it may.
+        socket::set_blocking(socket.as_fd())?;
+        if self.slots.is_some() {
+            return self.attach_slot(token, socket.as_fd());
+        }
+        self.attach(token, Socket::Descriptor(socket))
     }
 }
 

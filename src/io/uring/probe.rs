@@ -52,7 +52,7 @@ pub(crate) fn probe() -> Result<(), ProbeError> {
     let addr = listener.local_addr().map_err(ProbeError::Loopback)?;
     let wake = Wake::new().map_err(ProbeError::Setup)?;
     let setup = DriverSetup {
-        listener,
+        listener: Some(listener),
         wake: wake.clone(),
         conns_max: 1,
         direct_descriptors: false,

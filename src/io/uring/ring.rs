@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
@@ -83,6 +84,11 @@ impl Ring {
         tracing::debug!(count = self.overflow_count, "the ring has had more completions than room");
         let _ = self.ring.submitter().submit_with_args(0, &SubmitArgs::new());
         self.ring.completion().next()
+    }
+
+    /// Fills a slot of the file table, at once.
+    pub(super) fn update_slot(&self, slot: u32, fd: RawFd) -> io::Result<()> {
+        self.ring.submitter().register_files_update(slot, &[fd]).map(|_| ())
     }
 
     /// Whether `next_completion` has something.

@@ -15,6 +15,8 @@ use rustix::process::{Resource, getrlimit};
 const ENTRIES_MIN: u32 = 64;
 /// Completions per submission: a turn's receives, sends, polls and accepts together.
 const COMPLETIONS_PER_ENTRY: u32 = 4;
+/// `IORING_REGISTER_FILES_UPDATE`: how an open socket gets into the file table.
+const REGISTER_FILES_UPDATE: u8 = 6;
 /// Slots of a file table that the kernel allows at most.
 const FILE_SLOTS_MAX: u32 = 1 << 20;
 
@@ -88,6 +90,9 @@ fn restrictions(direct: bool) -> Vec<Restriction> {
     let mut list: Vec<_> = codes.map(|code| Restriction::sqe_op(*code)).collect();
     let flags = if direct { Flags::FIXED_FILE | Flags::SKIP_SUCCESS } else { Flags::SKIP_SUCCESS };
     list.push(Restriction::sqe_flags_allowed(flags.bits()));
+    if direct {
+        list.push(Restriction::register_op(REGISTER_FILES_UPDATE));
+    }
     list
 }
 

@@ -5,7 +5,8 @@
 //! operations of the ring. `shutdown` there runs on a thread of the kernel: that is the price.
 
 use std::cell::RefCell;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use io_uring::squeue::Flags;
@@ -13,8 +14,8 @@ use io_uring::{opcode, types};
 
 use super::UringDriver;
 use super::user_data::{NOBODY, Op};
-use crate::io::Token;
 use crate::io::table::SHUTTING;
+use crate::io::{Driver, Token};
 
 /// `struct linger` of a close that resets. Static, because the kernel reads it later.
 static RESET: [i32; 2] = [1, 0];
@@ -81,6 +82,18 @@ impl UringDriver {
         if let Some(slot) = self.table.take_raw(token).and_then(|slot| u32::try_from(slot).ok()) {
             self.push(opcode::Close::new(types::Fixed(slot)).build(), Op::Close, token);
         }
+    }
+
+    /// Keeps a socket of this process in the file table instead of the descriptor table.
+    ///
+    /// Its slot is the index of the token, which is in use by one connection at a time. A ring
+    /// either accepts or connects, so the kernel never chooses the slot of another.
+    pub(super) fn attach_slot(&mut self, token: Token, socket: BorrowedFd<'_>) -> io::Result<()> {
+        assert!(self.listener.is_none(), "the kernel chooses the slots of what it accepts");
+        self.ring.update_slot(token.index, socket.as_raw_fd())?;
+        let slots = self.slots.as_ref().expect("connections are kept in slots");
+        let socket = slots.own(token.index);
+        self.attach(token, socket)
     }
 
     /// Submits the closes of sockets that were not attached.

@@ -11,8 +11,7 @@
 //! compared as they came), keep-alive (a refusal ends the connection), permessage-deflate offers
 //! (only the syntax of the extensions is judged here).
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the client role; so far it drives the tests"))]
-pub(crate) mod client;
+mod client;
 mod fields;
 #[cfg(test)]
 mod hostile_heads;
@@ -22,6 +21,7 @@ pub(crate) mod response;
 mod scanner;
 mod target;
 
+pub(crate) use client::{Upgrade, UpgradeError};
 pub use refusal::Refusal;
 pub use request::Request;
 pub(crate) use scanner::HeadScanner;

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::conn::MessageKind;
-use crate::proto::handshake::client::{Upgrade, UpgradeError};
+use crate::proto::handshake::{Upgrade, UpgradeError};
 use crate::proto::{CloseCode, Header, Opcode, Role, close, encoder};
 
 use super::payload::{self, Command, Spec};

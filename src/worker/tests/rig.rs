@@ -12,7 +12,7 @@ use crate::io::sim::{FaultConfig, Net, PeerId, SimDriver};
 use crate::metrics::{Metrics, Stats};
 use crate::policy::{Limits, Tick, Ticks};
 use crate::proto::CloseCode;
-use crate::worker::{Shared, StopOrder, StopSwitch, Worker};
+use crate::worker::{Served, Shared, StopOrder, StopSwitch, Worker};
 
 use super::app::{App, Log};
 use super::client::Client;
@@ -23,7 +23,7 @@ const SPINS_MAX: u64 = 4;
 /// A worker, its network, and what it told the application.
 #[derive(Debug)]
 pub(super) struct Rig<const AT_ONCE: bool> {
-    pub(super) worker: Worker<SimDriver<AT_ONCE>, App>,
+    pub(super) worker: Worker<SimDriver<AT_ONCE>, Served<App>>,
     pub(super) net: Net,
     pub(super) log: Rc<RefCell<Log>>,
     pub(super) shared: Arc<Shared>,
@@ -53,7 +53,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         let shared =
             Arc::new(Shared { conn_count: AtomicUsize::new(0), stop: StopSwitch::default() });
         let (counters, common) = (Arc::clone(&metrics), Arc::clone(&shared));
-        let worker = Worker::new(driver, app, limits, memory, counters, common);
+        let worker = Worker::new(driver, Served(app), limits, memory, counters, common);
         Self { worker, net, log, shared, metrics, running: true }
     }
 
@@ -112,7 +112,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         assert!(self.worker.table.is_empty(), "no connection is left");
         assert_eq!(self.worker.core.pool.lent_count(), 0, "every block is back (U12)");
         assert_eq!(self.shared.conn_count.load(Ordering::Relaxed), 0);
-        assert_eq!(self.worker.handshake_count, 0);
+        assert_eq!(self.worker.tally.handshakes, 0);
         self.net.assert_quiescent();
         assert!(self.net.stats().spin_longest <= SPINS_MAX, "the worker spins");
         let stats = self.stats();
@@ -172,7 +172,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
             assert!(due < Tick::NEVER || is_sending, "slot {index}: {phase:?} has a deadline");
             assert!(worker.deadlines.next_due() <= due, "slot {index}: its deadline is watched");
         }
-        assert_eq!(worker.handshake_count, handshakes);
+        assert_eq!(worker.tally.handshakes, handshakes);
         assert!(handshakes <= limits.handshakes_max);
         assert!(served <= limits.conns_max, "{served} connections are served");
         assert!(self.shared.conn_count.load(Ordering::Relaxed) <= worker.table.len());

@@ -21,7 +21,7 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::Limits;
 use crate::proto::{CloseCode, Opcode, close};
-use crate::worker::{Shared, StopSwitch, Worker};
+use crate::worker::{Served, Shared, StopSwitch, Worker};
 
 use super::app::{App, Log};
 use super::client::{Client, Opening};
@@ -178,7 +178,7 @@ const SCRIPTS: [Script; 18] = [
         },
         "101 T30 C4000",
         1,
-        (4000, Side::Server),
+        (4000, Side::Local),
     ),
     script(
         "the application panics",
@@ -188,14 +188,14 @@ const SCRIPTS: [Script; 18] = [
         },
         "101 T30 C1011",
         2,
-        (1011, Side::Server),
+        (1011, Side::Local),
     ),
     script(
         "a full queue",
         |c| c.say(Binary, Burst, 100_000, 1),
         "101 B100000x11 C1013",
         1,
-        (1013, Side::Server),
+        (1013, Side::Local),
     ),
     script(
         "a frame that is not masked",
@@ -205,14 +205,14 @@ const SCRIPTS: [Script; 18] = [
         },
         "101 T30 C1002",
         1,
-        (1002, Side::Server),
+        (1002, Side::Local),
     ),
     script(
         "a text that is not UTF-8",
         |c| c.frame(Opcode::Text, true, b"\xFF"),
         "101 C1007",
         0,
-        (1007, Side::Server),
+        (1007, Side::Local),
     ),
     script(
         "a message that is announced too big",
@@ -221,7 +221,7 @@ const SCRIPTS: [Script; 18] = [
         },
         "101 C1009",
         0,
-        (1009, Side::Server),
+        (1009, Side::Local),
     ),
     Script {
         name: "FIN without a Close",
@@ -284,7 +284,7 @@ fn on_real<D: Driver>(script: &Script, make: fn(DriverSetup) -> std::io::Result<
     let addr = listener.local_addr().unwrap();
     let wake = Wake::new().unwrap();
     let setup = DriverSetup {
-        listener,
+        listener: Some(listener),
         wake: wake.clone(),
         conns_max: 16,
         direct_descriptors: false,
@@ -305,7 +305,8 @@ fn play<D: Driver>(driver: D, mut wire: impl Wire, script: &Script) -> Outcome {
         frame_bytes_max: 256 << 10,
         ..Limits::default()
     };
-    let mut worker = Worker::new(driver, app, limits, memory(), Arc::clone(&metrics), shared);
+    let mut worker =
+        Worker::new(driver, Served(app), limits, memory(), Arc::clone(&metrics), shared);
     let mut client = Client::knocking(0, 5);
     client.frames = Some(Vec::new());
     let speaks_early = script.close.is_none();

@@ -195,7 +195,7 @@ fn tc12_everything_is_as_before_after_many_opens_and_closes() {
         let now = (
             rig.worker.table.len(),
             core.pool.lent_count(),
-            rig.worker.handshake_count,
+            rig.worker.tally.handshakes,
             rig.worker.deadlines.next_due().0.min(1),
         );
         assert_eq!((now.0, now.1, now.2), (0, 0, 0), "round {round}");

@@ -42,7 +42,7 @@ fn lc01_stop_sends_what_is_queued_and_then_its_code() {
         }
         assert_eq!(late[0].1.close_code, None, "nobody is let in any more");
         for seen in rig.log.borrow().peers.values() {
-            assert_eq!(seen.closes, [(code, Side::Server)]);
+            assert_eq!(seen.closes, [(code, Side::Local)]);
         }
         rig.check_end();
     }
@@ -107,7 +107,7 @@ fn panic_once<const AT_ONCE: bool>(mut rig: Rig<AT_ONCE>) {
     assert!(client.is_satisfied(), "what came before the panic is answered");
     assert_eq!(client.close_code, Some(CloseCode::INTERNAL_ERROR));
     let closes = rig.log.borrow().peers[&id.index()].closes.clone();
-    assert_eq!(closes, [(CloseCode::INTERNAL_ERROR, Side::Server)]);
+    assert_eq!(closes, [(CloseCode::INTERNAL_ERROR, Side::Local)]);
     assert_eq!(rig.stats().failures.get(&1011), Some(&1));
     assert_served(&mut rig, &mut clients);
     rig.finish();
@@ -181,7 +181,7 @@ fn bp01_queue_that_is_full_ends_its_connection_with_1013() {
     // The rig checks the bound of the queue after each turn.
     rig.run(millis(10), &mut []);
     let closes = rig.log.borrow().peers[&id.index()].closes.clone();
-    assert_eq!(closes, [(CloseCode::TRY_AGAIN_LATER, Side::Server)]);
+    assert_eq!(closes, [(CloseCode::TRY_AGAIN_LATER, Side::Local)]);
     assert_served(&mut rig, &mut clients[1..]);
     rig.run(millis(600), &mut clients);
     let (_, client) = clients.remove(0);

@@ -217,7 +217,7 @@ impl Actor {
     /// The application heard of the end as it was.
     fn check_close(&self, seen: Option<&Seen>, who: &str) {
         let side = match self.nature {
-            Dismissed | Panicker | Criminal => Side::Server,
+            Dismissed | Panicker | Criminal => Side::Local,
             _ => Side::Peer,
         };
         let code = self.expected_code.unwrap_or(CloseCode::ABNORMAL);

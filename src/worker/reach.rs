@@ -1,0 +1,118 @@
+//! What an application can reach at the end of a turn: every connection of its worker, and, in the
+//! client role, new ones.
+//!
+//! INVARIANT: a connection that was lent stands in `dirty`, and is looked after before the wait.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::conn::{Connection, Core, Phase};
+use crate::dialer::{Dialing, Target};
+use crate::handler::{Conn, ConnId, Roster};
+use crate::io::{Driver, Outgoing, Token, socket};
+
+use super::{Entry, Shared, Tally};
+
+/// The parts of a worker that its application may reach.
+#[derive(Debug)]
+pub(crate) struct Reach<'w, D: Driver, S> {
+    pub(super) driver: &'w mut D,
+    pub(super) table: &'w mut Slab<Entry<S>>,
+    pub(super) core: &'w mut Core,
+    pub(super) tally: &'w mut Tally,
+    pub(super) shared: &'w Shared,
+    pub(super) dirty: &'w mut Vec<u32>,
+    pub(super) now: Instant,
+    /// The application has had enough.
+    pub(super) stopped: bool,
+}
+
+impl<D: Driver, S> Reach<'_, D, S> {
+    /// The entry of a connection, to be looked after at the end of the turn.
+    fn lend(&mut self, token: Token) -> Option<&mut Entry<S>> {
+        let entry = self.table.get_mut(token.index as usize)?;
+        if entry.generation != token.generation {
+            return None;
+        }
+        if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(token.index);
+        }
+        Some(entry)
+    }
+}
+
+impl<D: Driver, S> Roster<S> for Reach<'_, D, S> {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
+        let token = id.token();
+        let is_open = |entry: &Entry<S>| entry.connection.phase() == Phase::Open;
+        if !self.table.get(token.index as usize).is_some_and(is_open) {
+            return None;
+        }
+        self.lend(token)?;
+        let Self { table, core, driver, .. } = self;
+        let entry = table.get_mut(token.index as usize)?;
+        let connection = &mut entry.connection;
+        let state = entry.state.as_mut()?;
+        Some(Conn { token, connection, core, state, peer: &**driver })
+    }
+
+    fn conn_count(&self) -> usize {
+        self.table.len()
+    }
+}
+
+impl<D: Outgoing, S> Dialing<S> for Reach<'_, D, S> {
+    fn connect(
+        &mut self,
+        target: &Target,
+        source: Option<IpAddr>,
+        state: S,
+    ) -> Result<ConnId, (S, io::Error)> {
+        if self.table.len() >= self.core.limits.conns_max {
+            return Err((state, io::Error::other("the limit of connections is reached")));
+        }
+        let socket = match socket::connect(target.addr(), source) {
+            Ok(socket) => socket,
+            Err(error) => return Err((state, error)),
+        };
+        let (request, upgrade) = target.upgrade(self.core.keys.next_nonce());
+        let generation = self.tally.next_generation();
+        let spread = Tally::spread(generation);
+        let connection = Connection::client(&request, upgrade, spread, self.core);
+        let index = self.table.insert(Entry::new(connection, generation, Some(state)));
+        let token =
+            Token { index: u32::try_from(index).expect("conns_max fits a token"), generation };
+        if let Err(error) = self.driver.attach_outgoing(token, socket) {
+            let mut entry = self.table.remove(index);
+            entry.connection.release(self.core);
+            let state = entry.state.take().expect("it was inserted with one");
+            return Err((state, error));
+        }
+        self.tally.handshakes += 1;
+        self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
+        self.lend(token);
+        Ok(ConnId::new(token))
+    }
+
+    fn abort(&mut self, id: ConnId) {
+        let token = id.token();
+        if self.lend(token).is_some()
+            && let Some(entry) = self.table.get_mut(token.index as usize)
+        {
+            entry.connection.abort(self.core);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
+    }
+}
