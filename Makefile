@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SIM_SEEDS ?= 20000
 
-.PHONY: help run test check fmt clippy doc deny miri sim autobahn test-clients test-setup bench-floor bench-memory bench-accept bench-kernels clean
+.PHONY: help run test check fmt clippy doc deny miri sim autobahn test-clients test-setup bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,8 +13,8 @@ run: ## Builds and starts the server on 127.0.0.1:9001
 
 test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
 	tests/setup
-	$(CARGO) build --release
-	$(CARGO) test
+	$(CARGO) build --release --workspace
+	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
 	tests/autobahn/run epoll io_uring
 
@@ -51,8 +51,17 @@ autobahn: ## The Autobahn suite against both backends; reports in reports/autoba
 	$(CARGO) build --release
 	tests/autobahn/run epoll io_uring
 
-bench-floor: ## Server CPU per message against a bare echo with the same system calls
+bench-floor: ## CPU per message of the server and of loadgen, against a bare echo
+	$(CARGO) build --release -p loadgen
 	$(CARGO) bench --bench floor -- echo
+	$(CARGO) bench --bench floor -- generator
+
+c1m: ## A million connections to one process, held through heartbeats (9 GB of memory)
+	$(CARGO) build --release --workspace
+	benches/c1m
+
+bench-polling: ## HTTP polling, long polling and push: bytes, server CPU, delay
+	cd benches/polling && $(CARGO) run --release
 
 bench-memory: ## Resident bytes of an idle connection
 	$(CARGO) bench --bench floor -- memory

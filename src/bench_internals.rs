@@ -37,9 +37,23 @@ pub fn decode_header(bytes: &[u8]) -> Option<(usize, usize)> {
 
 /// Parses a request head and writes the answer; returns the answer's length, 0 if it is refused.
 pub fn handshake(head: &[u8]) -> usize {
-    let limits = HeadLimits::default();
-    let Ok(Some(len)) = HeadScanner::default().scan(head, &limits) else { return 0 };
-    let Ok(request) = Request::parse(&head[..len], &limits) else { return 0 };
     let mut answer = [0; response::ACCEPT_RESPONSE_BYTES_MAX];
-    response::write_accept(&request, None, &mut answer)
+    answer_into(head, &mut answer).unwrap_or(0)
+}
+
+/// The answer to a request head, if it is an upgrade.
+pub fn handshake_answer(head: &[u8]) -> Option<Vec<u8>> {
+    let mut answer = [0; response::ACCEPT_RESPONSE_BYTES_MAX];
+    let len = answer_into(head, &mut answer)?;
+    Some(answer[..len].to_vec())
+}
+
+fn answer_into(
+    head: &[u8],
+    answer: &mut [u8; response::ACCEPT_RESPONSE_BYTES_MAX],
+) -> Option<usize> {
+    let limits = HeadLimits::default();
+    let len = HeadScanner::default().scan(head, &limits).ok()??;
+    let request = Request::parse(&head[..len], &limits).ok()?;
+    Some(response::write_accept(&request, None, answer))
 }

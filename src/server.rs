@@ -17,7 +17,7 @@ use crate::io::wake::Wake;
 use crate::io::{Driver, affinity};
 use crate::metrics::{Metrics, Stats};
 use crate::proto::CloseCode;
-use crate::worker::{Served, Shared, StopOrder, StopSwitch, Worker};
+use crate::worker::{REFUSAL_SLOTS, Served, Shared, StopOrder, StopSwitch, Worker};
 
 /// A server that listens, and runs once it is given its handlers.
 ///
@@ -121,7 +121,8 @@ impl Server {
                 let setup = DriverSetup {
                     listener: Some(listener),
                     wake: handle.inner.wakes[worker].clone(),
-                    conns_max: u32::try_from(checked.limits.conns_max).unwrap_or(u32::MAX),
+                    conns_max: u32::try_from(checked.limits.conns_max + REFUSAL_SLOTS)
+                        .unwrap_or(u32::MAX),
                     direct_descriptors: builder.direct_descriptors,
                     ring_entries: backend::RING_ENTRIES,
                 };

@@ -1,6 +1,7 @@
 //! The floor with epoll: accept, register once, receive until short, send what is owed.
 //!
-//! No frames, no limits, no deadlines. One buffer, always hot, serves every receive and send; the
+//! No frames, no limits, no deadlines; for a client that insists on WebSocket it answers handshakes
+//! and writes frame headers, and still reads nothing. One buffer, always hot, serves every receive and send; the
 //! content of what goes out is whatever lies in it. Ends only when its parent kills it, or when
 //! something is wrong with the machine.
 
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use crate::debt::{Debt, Exchange};
+use crate::{frame, upgrade};
 
 const LISTENER: u64 = u64::MAX;
 const EVENTS_PER_TURN_MAX: usize = 1024;
@@ -23,6 +25,8 @@ struct Conn {
     fd: OwnedFd,
     debt: Debt,
     awaits_room: bool,
+    /// The opening handshake is over, or there is none.
+    opened: bool,
 }
 
 struct Server {
@@ -78,7 +82,8 @@ impl Server {
             let entry = self.conns.vacant_entry();
             let data = EventData::new_u64(entry.key() as u64);
             epoll::add(&self.epoll, fd.as_fd(), data, WATCH)?;
-            entry.insert(Conn { fd, debt: Debt::default(), awaits_room: false });
+            let opened = !self.exchange.speaks;
+            entry.insert(Conn { fd, debt: Debt::default(), awaits_room: false, opened });
         }
     }
 
@@ -113,7 +118,14 @@ fn receive_until_short(conn: &mut Conn, hot: &mut [u8], exchange: Exchange, ende
             Err(Errno::AGAIN) => return true,
             Err(_) => return false,
         };
+        if !conn.opened {
+            conn.opened = true;
+            return upgrade::answer(&conn.fd, &hot[..len]).is_ok();
+        }
         conn.debt.handle_received(len, exchange);
+        if exchange.speaks {
+            frame::fill_empty(&mut hot[..conn.debt.owed], exchange.reply_bytes);
+        }
         if !pay(conn, hot, exchange) {
             return false;
         }

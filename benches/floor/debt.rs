@@ -7,7 +7,9 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
     message_bytes: usize,
-    reply_bytes: usize,
+    pub(crate) reply_bytes: usize,
+    /// Answer the opening handshake, and with frames a client understands.
+    pub(crate) speaks: bool,
     /// Answer as the bytes come, instead of when the message is whole.
     streams: bool,
     /// Bytes of the one buffer.
@@ -21,7 +23,7 @@ impl Exchange {
         assert!(message_bytes > 0, "an exchange has a message");
         let streams = message_bytes > HOT_BYTES as usize;
         let hot_bytes = if streams { STREAM_HOT_BYTES } else { HOT_BYTES };
-        Self { message_bytes, reply_bytes, streams, hot_bytes }
+        Self { message_bytes, reply_bytes, speaks: false, streams, hot_bytes }
     }
 
     /// Bytes of the answer that may be sent once `received` bytes of a message are here.

@@ -26,6 +26,23 @@ pub(crate) fn server_frame(cell: &Cell) -> Vec<u8> {
     frame
 }
 
+/// Fills `bytes` with answers of `frame_bytes` each, whose payload is whatever lies there.
+pub(crate) fn fill_empty(bytes: &mut [u8], frame_bytes: usize) {
+    let header = header(Payload::Binary, payload_bytes_of(frame_bytes), 0);
+    for frame in bytes.chunks_exact_mut(frame_bytes) {
+        frame[..header.len()].copy_from_slice(&header);
+    }
+}
+
+/// Bytes of payload in an unmasked frame of so many bytes.
+fn payload_bytes_of(frame_bytes: usize) -> usize {
+    match frame_bytes {
+        0..128 => frame_bytes - 2,
+        128..65_540 => frame_bytes - 4,
+        _ => frame_bytes - 10,
+    }
+}
+
 fn header(kind: Payload, payload_bytes: usize, mask: u8) -> Vec<u8> {
     let opcode = match kind {
         Payload::MixedText => 0x1,

@@ -1,9 +1,10 @@
 //! What longwire costs above the bare kernel, in CPU time of the server and in memory.
 //!
-//! Three measurements, each against the real program as its own process: `echo` (server CPU per
+//! Four measurements, each of a program as its own process: `echo` (server CPU per
 //! message beside a bare server that makes the same system calls and knows no WebSocket), `memory`
 //! (resident bytes per idle connection) and `accept` (server CPU per connection opened, handshake
-//! included, beside bare accepting and registering). The speed of a machine drifts by more than
+//! included, beside bare accepting and registering), and `generator` (CPU of `loadgen` per message
+//! beside that of the bare server it drives). The speed of a machine drifts by more than
 //! the differences of interest, so only ratios of neighbouring slices are judged.
 //!
 //! Throughput and latency are not measured here: they say how fast one core of the client is.
@@ -17,6 +18,7 @@ mod crowd;
 mod debt;
 mod echo;
 mod frame;
+mod generator;
 mod load;
 mod machine;
 mod memory;
@@ -84,6 +86,10 @@ fn run(options: &Options) -> io::Result<Verdict> {
             machine::print();
             accept::run(options)
         }
+        Command::Generator => {
+            machine::print();
+            generator::run(options)
+        }
     }
 }
 
@@ -91,7 +97,8 @@ fn run(options: &Options) -> io::Result<Verdict> {
 fn serve_bare(options: &Options) -> io::Result<Verdict> {
     server::die_with_parent()?;
     core::pin(core::SERVER)?;
-    let exchange = debt::Exchange::new(options.message_bytes, options.reply_bytes);
+    let mut exchange = debt::Exchange::new(options.message_bytes, options.reply_bytes);
+    exchange.speaks = options.speaks;
     let listener = server::listen()?;
     println!("listening on {}", listener.local_addr()?);
     match options.backends.first() {

@@ -14,6 +14,7 @@ What longwire costs above the bare kernel.
   cargo bench --bench floor -- echo      server CPU per message, against a bare echo
   cargo bench --bench floor -- memory    resident bytes per idle connection
   cargo bench --bench floor -- accept    server CPU per connection opened
+  cargo bench --bench floor -- generator CPU of loadgen per message, against the bare echo's
 
 The server runs on core 0 and the client on core 1. The bare server makes the same system calls
 as longwire for the same bytes, but knows no WebSocket: what longwire costs more is its own work.
@@ -24,7 +25,7 @@ the range over all rounds are shown. Anything else that runs on the machine wide
 Options
   --backend NAME     epoll, io_uring or both (default: both)
   --cells A,B,...    echo: only these cells (default: all)
-  --rounds N         pairs of slices per cell (default: 7; accept: 3)
+  --rounds N         pairs of slices per cell (default: 7; accept, generator: 3)
   --seconds S        echo: length of a slice (default: 0.7)
   --count N          memory, accept: connections (default: 19000, or what descriptors allow)
   --server PATH      measure this program instead of the longwire built with the benchmark
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Echo,
     Memory,
     Accept,
+    Generator,
     /// The bare server, as child process. Not for users.
     Bare,
 }
@@ -76,6 +78,8 @@ pub(crate) struct Options {
     /// Bare server only: bytes of a message and of its answer on the wire.
     pub(crate) message_bytes: usize,
     pub(crate) reply_bytes: usize,
+    /// Bare server only: answer handshakes, and with frames.
+    pub(crate) speaks: bool,
 }
 
 impl Options {
@@ -86,12 +90,14 @@ impl Options {
                 "echo" => options.command = Command::Echo,
                 "memory" => options.command = Command::Memory,
                 "accept" => options.command = Command::Accept,
+                "generator" => options.command = Command::Generator,
                 "bare" => options.command = Command::Bare,
                 "-h" | "--help" | "help" => {
                     options.command = Command::Help;
                     return Ok(options);
                 }
                 "--gate" => options.gate = true,
+                "--speaks" => options.speaks = true,
                 // Cargo adds it to whatever it runs as a benchmark.
                 "--bench" => {}
                 name if name.starts_with("--") => {
@@ -99,7 +105,9 @@ impl Options {
                     options.set(name, &value)?;
                 }
                 other => {
-                    return Err(format!("`{other}` is not one of echo, memory, accept, --help"));
+                    return Err(format!(
+                        "`{other}` is not one of echo, memory, accept, generator, --help"
+                    ));
                 }
             }
         }
@@ -142,6 +150,7 @@ impl Default for Options {
             gate: false,
             message_bytes: 1,
             reply_bytes: 1,
+            speaks: false,
         }
     }
 }

@@ -65,6 +65,19 @@ impl Server {
         Self::start(command, format!("the bare server ({})", backend.name()))
     }
 
+    /// The floor with epoll, for a client that insists on a handshake and on frames.
+    pub(crate) fn bare_that_speaks(message_bytes: usize, reply_bytes: usize) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bare", "--speaks", "--backend", Backend::Epoll.name()]);
+        command.args(["--message-bytes", &message_bytes.to_string()]);
+        command.args(["--reply-bytes", &reply_bytes.to_string()]);
+        Self::start(command, "the bare server".to_owned())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }

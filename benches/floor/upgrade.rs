@@ -1,9 +1,12 @@
-//! The client's half of the opening handshake, for sockets that block.
+//! The opening handshake: the client's half, for sockets that block, and what the bare server
+//! answers to a client that insists on it.
 //!
 //! The key is the one of RFC 6455 §1.3, so the answer to expect is known without any hashing.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 
+use rustix::net::SendFlags;
 use socket2::Socket;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
@@ -37,6 +40,14 @@ pub(crate) fn read_response(mut socket: &Socket) -> io::Result<()> {
     if !text.contains(ACCEPT_VALUE) {
         return Err(refused(&head[..len], "not the Sec-WebSocket-Accept of our key"));
     }
+    Ok(())
+}
+
+/// Answers a request that came whole, as every client on loopback sends it.
+pub(crate) fn answer(socket: impl AsFd, request: &[u8]) -> io::Result<()> {
+    let answer = longwire::bench_internals::handshake_answer(request);
+    let answer = answer.ok_or_else(|| refused(request, "not an upgrade request"))?;
+    rustix::net::send(socket, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

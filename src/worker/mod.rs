@@ -51,7 +51,7 @@ const COMPLETIONS_PER_TURN_MAX: usize = 4096;
 /// (row FR10). Some ten milliseconds of the smallest messages.
 const RECEIVED_BYTES_PER_TURN_MAX: usize = 512 * 1024;
 /// Places for peers that come when the table is full, to be told so.
-const REFUSAL_SLOTS: usize = 64;
+pub(crate) const REFUSAL_SLOTS: usize = 64;
 /// How long accepting rests when descriptors have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Peers dropped before each rest, so that they are not left hanging in the backlog.

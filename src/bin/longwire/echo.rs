@@ -1,5 +1,6 @@
 //! `longwire echo`: sends each message back, and says what it runs on.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use longwire::{CloseCode, Conn, Error, Handle, Handler, Message, Server, parse_cores};
@@ -83,7 +84,9 @@ fn build(args: &EchoArgs) -> Result<Server, Error> {
 
 /// What it runs on, and how to try it.
 fn announcement(server: &Server) -> String {
-    let cores: Vec<String> = server.cores().iter().map(ToString::to_string).collect();
+    let workers = server.cores().len();
+    let cores: BTreeSet<usize> = server.cores().iter().copied().collect();
+    let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
     let addr = server.local_addr();
     format!(
         "longwire {version}
@@ -95,7 +98,6 @@ try it, in a browser's console:  ws = new WebSocket('ws://{addr}'); \
          ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')",
         version = env!("CARGO_PKG_VERSION"),
         backend = server.backend_reason(),
-        workers = cores.len(),
         cores = cores.join(", "),
         conns = server.conns_max(),
         message_bytes = server.message_bytes_max(),
