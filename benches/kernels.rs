@@ -2,7 +2,7 @@
 //! `memcpy`, text against validation alone. Then one frame header and one handshake.
 //!
 //! Payloads stand as they do in a receive block: one behind the other, each after a masked header,
-//! so none is aligned. Up to 1 KiB they fill 16 KiB, which lies in L1; 64 KiB and 1 MiB lie in L2
+//! so none is aligned. Up to 16 KiB they fill 16 KiB, which lies in L1; 64 KiB and 1 MiB lie in L2
 //! on the machines this is meant for.
 
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use longwire::bench_internals::{
     decode_header, handshake, unmask, unmask_or, unmask_text, unmask_whole_text, validate,
 };
 
-const SIZES: [usize; 4] = [64, 1 << 10, 64 << 10, 1 << 20];
+const SIZES: [usize; 5] = [64, 1 << 10, 16 << 10, 64 << 10, 1 << 20];
 
 /// Bytes that small payloads fill together.
 const BLOCK_BYTES: usize = 16 << 10;

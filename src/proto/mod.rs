@@ -8,9 +8,12 @@ pub(crate) mod close;
 pub(crate) mod encoder;
 pub(crate) mod handshake;
 pub(crate) mod header;
+mod kernels;
 pub(crate) mod mask;
 pub(crate) mod sequence;
 pub(crate) mod text;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod utf8_wide;
 pub(crate) mod violation;
 
 pub use close::CloseCode;
