@@ -5,7 +5,7 @@
 mod rate;
 mod ticks;
 
-pub(crate) use rate::ControlRate;
+pub(crate) use rate::{ControlRate, LogRate};
 pub(crate) use ticks::{Tick, Ticks};
 
 use std::time::Duration;

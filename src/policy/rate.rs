@@ -1,4 +1,5 @@
-//! How often a peer may send control frames (row CT03).
+//! How often a peer may send control frames (row CT03), and how often a core may log what peers do
+//! (row R8).
 
 use super::{Limits, Tick, Ticks};
 
@@ -34,9 +35,46 @@ impl ControlRate {
     }
 }
 
+/// Lines of one class in a second.
+const LINES_PER_SECOND_MAX: u8 = 10;
+
+/// Log lines of one class that a core has written in this second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogRate {
+    lines: u8,
+    since: Tick,
+}
+
+impl LogRate {
+    /// Nothing written yet.
+    pub(crate) fn new(now: Tick) -> Self {
+        Self { lines: 0, since: now }
+    }
+
+    /// Takes one line; false if that is one too many.
+    pub(crate) fn take(&mut self, now: Tick) -> bool {
+        if now.0.saturating_sub(self.since.0) >= TICKS_PER_SECOND {
+            *self = Self::new(now);
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.lines <= LINES_PER_SECOND_MAX
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r8_ten_lines_of_a_second_are_logged_and_the_rest_is_not() {
+        let mut rate = LogRate::new(Tick(100));
+        for second in 0..3 {
+            let now = Tick(100 + second * TICKS_PER_SECOND);
+            let logged = (0..1000).filter(|_| rate.take(now)).count();
+            assert_eq!(logged, usize::from(LINES_PER_SECOND_MAX), "second {second}");
+            assert!(!rate.take(Tick(now.0 + TICKS_PER_SECOND - 1)), "the second is not over");
+        }
+    }
 
     #[test]
     fn ct03_burst_passes_and_one_more_does_not() {

@@ -36,8 +36,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 }
             }
             Completion::Failed { token, error } => {
-                if let Some((entry, core)) = self.live(token) {
+                if self.live(token).is_some() && self.log.broke.take(self.core.now) {
                     tracing::debug!(conn = token.index, %error, "connection broke");
+                }
+                if let Some((entry, core)) = self.live(token) {
                     entry.connection.handle_failed(error, core);
                     self.tell_ending(token.index);
                     self.mark(token.index);
@@ -51,7 +53,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             }
             Completion::Accepted(socket) => self.insert(socket),
             Completion::AcceptFailed { error, exhausted } => {
-                tracing::debug!(%error, exhausted, "accept failed");
+                if self.log.accept_failed.take(self.core.now) {
+                    tracing::debug!(%error, exhausted, "accept failed");
+                }
                 if exhausted {
                     self.rest_accepting();
                 }

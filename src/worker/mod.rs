@@ -34,7 +34,7 @@ use crate::buf::{Pool, PoolConfig};
 use crate::conn::{Connection, Core, MaskKeys, Phase, Step};
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
-use crate::policy::{Limits, Tick, Ticks};
+use crate::policy::{Limits, LogRate, Tick, Ticks};
 use crate::proto::CloseCode;
 use crate::proto::handshake::Refusal;
 
@@ -90,6 +90,13 @@ impl<S> Entry<S> {
     }
 }
 
+/// What is logged of peers is bounded (row R8): they choose how often it happens.
+#[derive(Debug)]
+struct LogRates {
+    broke: LogRate,
+    accept_failed: LogRate,
+}
+
 /// What a worker counts of its connections.
 #[derive(Debug, Default)]
 struct Tally {
@@ -134,6 +141,7 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     accept_resumes_at: Option<Tick>,
     trimmed_at: Tick,
     stop: Stop,
+    log: LogRates,
     shared: Arc<Shared>,
 }
 
@@ -172,6 +180,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             accept_resumes_at: None,
             trimmed_at: Tick(0),
             stop: Stop::default(),
+            log: LogRates { broke: LogRate::new(Tick(0)), accept_failed: LogRate::new(Tick(0)) },
             shared,
         }
     }
