@@ -220,6 +220,11 @@ mod tests {
         for character in ["a", "\u{e4}", "\u{20ac}", "\u{1f600}"] {
             for lead_bytes in 0..4 {
                 for count in 20..130 {
+                    // Miri has time for those near the edge.
+                    let len = lead_bytes + count * character.len();
+                    if cfg!(miri) && !(121..=126).contains(&len) {
+                        continue;
+                    }
                     let reason = "-".repeat(lead_bytes) + &character.repeat(count);
                     let mut out = [0xee; CONTROL_PAYLOAD_BYTES_MAX];
                     let len = encode(CloseCode::NORMAL, &reason, &mut out);

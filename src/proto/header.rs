@@ -376,7 +376,9 @@ mod tests {
 
     #[test]
     fn fr08_header_cut_anywhere_waits_and_then_is_the_same() {
-        let lens = (0..63).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        // Miri has time for the lengths at which something changes.
+        let bits = (0..63).filter(|bit| !cfg!(miri) || [0, 7, 16, 32, 62].contains(bit));
+        let lens = bits.flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
         for payload_len in lens.chain([125, 126, 65_535, (1 << 63) - 1]) {
             for (role, mask) in [(Role::Server, Some(KEY)), (Role::Client, None)] {
                 for opcode in OPCODES {

@@ -25,10 +25,10 @@ fn cl01_close_frame_with_half_a_code_fails() {
 #[test]
 fn cl02_every_code_is_echoed_or_fails() {
     let mut rig = Rig::open(listen);
-    for code in 0..=u16::MAX {
-        if cfg!(miri) && ![0, 999, 1000, 1004, 1014, 1016, 2999, 3000, 4999, 5000].contains(&code) {
-            continue;
-        }
+    // Miri has time for the edges of what is valid.
+    let edges = [0, 999, 1000, 1004, 1014, 1016, 2999, 3000, 4999, 5000];
+    let codes = if cfg!(miri) { edges.to_vec() } else { (0..=u16::MAX).collect() };
+    for code in codes {
         rig.receive(&masked_close(code));
         let valid = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
         let expected = if valid { code } else { 1002 };

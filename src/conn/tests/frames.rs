@@ -49,7 +49,8 @@ fn fr02_length_with_its_top_bit_set_fails_at_that_bit() {
 fn fr03_length_over_the_limit_fails_at_the_header_and_holds_nothing() {
     let limit = Limits::default().message_bytes_max as u64;
     let mut rig = Rig::open(listen);
-    for shift in 0..63 {
+    // Miri has time for both sides of the forms of a length, of the limit, and of the largest.
+    for shift in (0..63).filter(|shift| !cfg!(miri) || [0, 7, 16, 62].contains(shift)) {
         for len in [(1_u64 << shift) - 1, 1 << shift, (1 << shift) + 1] {
             if len > limit {
                 let said = answer_to_header(&mut rig, &header(BINARY, len, Some(KEY)));
@@ -87,8 +88,9 @@ fn fr04_length_not_in_its_shortest_form_fails() {
 
 #[test]
 fn fr05_reserved_bits_fail_with_every_opcode() {
+    // Miri has time for a data frame, a control frame and a reserved opcode of each.
     for bits in 1_u8..8 {
-        for opcode in 0..16 {
+        for opcode in (0..16).step_by(if cfg!(miri) { 9 } else { 1 }) {
             assert_fails(&[0x80 | bits << 4 | opcode], PROTOCOL_ERROR, &[]);
         }
     }
@@ -104,7 +106,9 @@ fn fr06_compression_bit_on_a_continuation_or_control_frame_fails() {
 
 #[test]
 fn fr07_reserved_opcode_fails_before_its_length_is_looked_at() {
-    for opcode in [3_u8, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf] {
+    let reserved = [3_u8, 7, 0xb, 0xf, 4, 5, 6, 0xc, 0xd, 0xe];
+    // Miri has time for the lowest and the highest of data and control.
+    for opcode in reserved.into_iter().take(if cfg!(miri) { 4 } else { 10 }) {
         assert_fails(&[0x80 | opcode], PROTOCOL_ERROR, &[]);
         assert_fails(&header(0x80 | opcode, u64::MAX >> 1, Some(KEY)), PROTOCOL_ERROR, &[]);
     }
@@ -154,10 +158,12 @@ fn fr08_header_of_every_length_may_be_cut_twice() {
 #[test]
 fn fr09_every_key_is_undone_at_every_alignment() {
     let keys = [[0; 4], [0xff; 4], [1, 0, 0, 0], [0, 0, 0, 0x80], [0x12, 0x34, 0x56, 0x78]];
+    // Miri has time for lengths up to two words and a rest.
+    let len_max = if cfg!(miri) { 19 } else { 39 };
     for (index, key) in (0_u8..).zip(keys) {
         let mut bytes = Vec::new();
         let mut payloads = Vec::new();
-        for len in 0..40_usize {
+        for len in 0..=len_max {
             let payload: Vec<u8> = (index..=255).step_by(7).cycle().take(len).collect();
             bytes.extend(keyed(BINARY, &payload, key));
             payloads.push((MessageKind::Binary, payload));

@@ -6,6 +6,10 @@ use crate::conn::{Connection, Core, Message, MessageKind};
 use super::rig::{Outcome, Rig, Window, echo, random_cuts, repeat};
 use super::wire::{BINARY, BINARY_PART, CLOSE, LAST, MORE, PING, PONG, TEXT, TEXT_PART, keyed};
 
+/// Bytes of the largest frames: beyond a receive block. Miri takes a second for so much, and makes
+/// do with less in all but the tests of `large`.
+const LARGE_BYTES: usize = if cfg!(miri) { 2_000 } else { 20_000 };
+
 /// Answers in different ways, as the payload says.
 fn moody(connection: &mut Connection, core: &mut Core, message: Message<'_>) {
     match message.payload().first() {
@@ -39,7 +43,7 @@ fn frames(rng: &mut fastrand::Rng) -> Vec<u8> {
             0 => 0,
             1 => rng.usize(100..125),
             2 => rng.usize(125..300),
-            3 if first & 0x08 == 0 => rng.usize(1000..20_000),
+            3 if first & 0x08 == 0 => rng.usize(LARGE_BYTES / 20..LARGE_BYTES),
             _ => rng.usize(0..20),
         };
         let mut payload: Vec<u8> = "€uro ×".bytes().cycle().take(len).collect();

@@ -6,6 +6,10 @@ use crate::policy::Limits;
 use super::rig::{Rig, Window, assert_fails, echo, every_way, listen, random_cuts, repeat};
 use super::wire::{BINARY, BINARY_PART, LAST, MORE, PING, PONG, TEXT, TEXT_PART, masked, plain};
 
+/// Bytes that leave the block they came in, and arrive directly in part. Miri takes seconds for
+/// them.
+const LARGE_FOR_MIRI: usize = 18_000;
+
 /// Limits that let `bytes` in, and several such messages out.
 fn limits(bytes: usize) -> Limits {
     Limits {
@@ -29,7 +33,7 @@ fn wide_text(bytes: usize) -> String {
 
 #[test]
 fn message_of_100_kib_arrives_however_it_is_cut() {
-    let bytes = if cfg!(miri) { 40_000 } else { 100 * 1024 };
+    let bytes = if cfg!(miri) { LARGE_FOR_MIRI } else { 100 * 1024 };
     let mut rng = fastrand::Rng::with_seed(1);
     let message = [masked(BINARY, &noise(&mut rng, bytes)), masked(PING, b"end")].concat();
     let outcome = every_way(|| Rig::open_within(echo, limits(1 << 20)), &message);
@@ -39,7 +43,7 @@ fn message_of_100_kib_arrives_however_it_is_cut() {
 
 #[test]
 fn large_frame_is_received_into_its_place() {
-    let bytes = if cfg!(miri) { 60_000 } else { 1 << 20 };
+    let bytes = if cfg!(miri) { 2 * LARGE_FOR_MIRI } else { 1 << 20 };
     for seed in 0..u64::from(repeat(30)) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let text = wide_text(bytes);
@@ -62,11 +66,14 @@ fn large_frame_is_received_into_its_place() {
 
 #[test]
 fn message_of_the_largest_size_passes_and_one_byte_more_does_not() {
-    let bytes = if cfg!(miri) { 1 << 16 } else { 16 << 20 };
+    let bytes = if cfg!(miri) { LARGE_FOR_MIRI } else { 16 << 20 };
     let mut rng = fastrand::Rng::with_seed(2);
     let payload = noise(&mut rng, bytes);
     let mut rig = Rig::open_within(echo, limits(bytes));
-    rig.feed(&masked(BINARY, &payload), &random_cuts(&mut rng, bytes, 500));
+    rig.feed(
+        &masked(BINARY, &payload),
+        &random_cuts(&mut rng, bytes, if cfg!(miri) { 40 } else { 500 }),
+    );
     assert!(rig.messages[0].1 == payload);
     assert!(rig.output == plain(BINARY, &payload));
     rig.release();
@@ -79,7 +86,7 @@ fn message_of_the_largest_size_passes_and_one_byte_more_does_not() {
 
 #[test]
 fn r3_large_frame_holds_twice_what_has_come_at_most() {
-    let bytes = if cfg!(miri) { 60_000 } else { 4 << 20 };
+    let bytes = if cfg!(miri) { LARGE_FOR_MIRI } else { 4 << 20 };
     for piece in [1000, 10_000, 100_000] {
         let message = masked(BINARY, &vec![7; bytes]);
         let mut rig = Rig::open_within(listen, limits(bytes));
@@ -97,7 +104,7 @@ fn r3_large_frame_holds_twice_what_has_come_at_most() {
 
 #[test]
 fn fragments_larger_than_blocks_with_pings_between_make_one_message() {
-    let part_bytes = if cfg!(miri) { 20_000 } else { 90_001 };
+    let part_bytes = if cfg!(miri) { LARGE_FOR_MIRI / 2 } else { 90_001 };
     let text = wide_text(4 * part_bytes);
     let parts: Vec<&[u8]> = text.as_bytes().chunks(part_bytes).collect();
     let ping = masked(PING, b"\xff between");
@@ -126,7 +133,8 @@ fn fragments_larger_than_blocks_with_pings_between_make_one_message() {
 
 #[test]
 fn message_of_65536_fragments_of_64_bytes_arrives() {
-    let fragments = repeat(65_536) as usize;
+    // Enough under Miri, where each costs milliseconds, to leave the block they came in.
+    let fragments = if cfg!(miri) { 280 } else { 65_536 };
     let mut rng = fastrand::Rng::with_seed(3);
     let payload = noise(&mut rng, fragments * 64);
     let mut bytes = Vec::new();
@@ -136,7 +144,7 @@ fn message_of_65536_fragments_of_64_bytes_arrives() {
         bytes.extend(masked(first | last, part));
     }
     let mut rig = Rig::open_within(echo, limits(payload.len()));
-    rig.feed(&bytes, &random_cuts(&mut rng, bytes.len(), 1000));
+    rig.feed(&bytes, &random_cuts(&mut rng, bytes.len(), if cfg!(miri) { 40 } else { 1000 }));
     assert!(rig.messages[0].1 == payload);
     assert!(rig.output == plain(BINARY, &payload));
     rig.release();
@@ -144,7 +152,8 @@ fn message_of_65536_fragments_of_64_bytes_arrives() {
 
 #[test]
 fn fg06_bad_text_in_a_large_frame_fails_wherever_it_is() {
-    let bytes = 60_000;
+    let bytes = if cfg!(miri) { LARGE_FOR_MIRI } else { 60_000 };
+    // Before and behind the edges of blocks; Miri has time for the first.
     for at in [0, 16_000, 17_000, 40_000, bytes - 1] {
         let mut text = vec![b'x'; bytes];
         text[at] = 0xff;
@@ -158,6 +167,9 @@ fn fg06_bad_text_in_a_large_frame_fails_wherever_it_is() {
 #[test]
 fn connection_that_ends_during_a_direct_receive_gives_its_block_back() {
     let message = masked(BINARY, &vec![1; 200_000]);
+    // Before, in and behind the room of the direct receive; Miri has time for one of them.
+    let rests: &[usize] = if cfg!(miri) { &[30_000] } else { &[0, 1000, 30_000, 150_000, 170_000] };
+    let begun = if cfg!(miri) { LARGE_FOR_MIRI } else { 30_000 };
     let ends: [fn(&mut Rig); 5] = [
         |rig| rig.receive_end(),
         |rig| rig.break_off(),
@@ -166,13 +178,13 @@ fn connection_that_ends_during_a_direct_receive_gives_its_block_back() {
         |rig| rig.sleep(8 * 100),
     ];
     for end in ends {
-        for rest in [0, 1000, 30_000, 150_000, 170_000] {
+        for &rest in rests {
             let mut rig = Rig::open_within(listen, limits(1 << 20));
-            rig.receive(&message[..30_000]);
+            rig.receive(&message[..begun]);
             assert!(rig.direct_bytes > 0);
             end(&mut rig);
             if rig.closed.is_none() {
-                rig.receive(&message[30_000..30_000 + rest]);
+                rig.receive(&message[begun..begun + rest]);
                 rig.receive(&super::wire::masked_close(1000));
             }
             assert!(rig.messages.is_empty());
@@ -186,9 +198,10 @@ fn connection_that_ends_during_a_direct_receive_gives_its_block_back() {
 fn r5_bytes_of_a_direct_receive_count_as_dropped_ones() {
     let message = masked(BINARY, &vec![1; 600_000]);
     let mut rig = Rig::open_within(listen, limits(1 << 20));
-    rig.receive(&message[..140_000]);
+    let begun = if cfg!(miri) { LARGE_FOR_MIRI } else { 140_000 };
+    rig.receive(&message[..begun]);
     rig.act(|connection, core| connection.fail(1011.into(), core));
-    rig.receive(&message[140_000..140_000 + 70_000]);
+    rig.receive(&message[begun..begun + 70_000]);
     assert_eq!(rig.closed, Some(false), "64 KiB are enough");
     rig.release();
 }

@@ -179,7 +179,8 @@ mod tests {
 
     fn judge(response: &str) -> Result<Option<usize>, UpgradeError> {
         let whole = upgrade().parse_response(response.as_bytes());
-        for end in 0..response.len() {
+        // Each prefix is parsed from its start, so Miri has time for some of them only.
+        for end in (0..response.len()).step_by(if cfg!(miri) { 61 } else { 1 }) {
             match upgrade().parse_response(&response.as_bytes()[..end]) {
                 Ok(None) => {}
                 early => assert_eq!(early, whole, "at {end} bytes of {response}"),

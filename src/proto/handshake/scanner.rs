@@ -232,8 +232,10 @@ mod tests {
 
     #[test]
     fn plain_prefix_equals_its_scalar_definition_for_every_byte_and_position() {
+        let edges = [0, b'\t', 0x1F, b' ', b'~', 0x7F, 0x80, 0xFF];
         for fill in [b' ', b'a', b'~', 0x80, 0xFF] {
-            for byte in 0..=255u8 {
+            // Miri has time for the edges of what is plain.
+            for byte in (0..=255u8).filter(|byte| !cfg!(miri) || edges.contains(byte)) {
                 for position in 0..20 {
                     let mut bytes = [fill; 20];
                     bytes[position] = byte;
@@ -272,7 +274,7 @@ mod tests {
     fn hd02_scanner_looks_at_each_byte_once() {
         let limits = HeadLimits::default();
         let mut head = b"GET /chat HTTP/1.1\r\nHost: a\r\n".to_vec();
-        for index in 0..90 {
+        for index in 0..if cfg!(miri) { 5 } else { 90 } {
             head.extend_from_slice(format!("X-{index}: {}\r\n", "v".repeat(150)).as_bytes());
         }
         head.extend_from_slice(b"\r\n");

@@ -72,7 +72,9 @@ fn hs05_duplicate_version_is_refused() {
 #[test]
 fn hs06_key_is_16_bytes_in_canonical_base64() {
     assert_refused(replaced(KEY, ""), Refusal::MissingKey);
-    for length in (0..=64).filter(|length| *length != 24) {
+    // Miri has time for the lengths next to the right one, and none and many.
+    let near = |length: &usize| !cfg!(miri) || [0, 22, 23, 25, 64].contains(length);
+    for length in (0..=64).filter(|length| *length != 24).filter(near) {
         let padded = format!("{}==", "A".repeat(length));
         for key in ["A".repeat(length), padded[padded.len() - length..].to_owned()] {
             assert_refused(replaced("dGhlIHNhbXBsZSBub25jZQ==", &key), Refusal::MalformedKey);
@@ -91,7 +93,9 @@ fn hs06_key_is_16_bytes_in_canonical_base64() {
         assert_eq!(key.len(), 24);
         assert_refused(replaced("dGhlIHNhbXBsZSBub25jZQ==", key), Refusal::MalformedKey);
     }
-    for last in b'!'..=b'~' {
+    // Miri has time for those that are taken, and what is beside them.
+    let near = |last: &u8| !cfg!(miri) || b"!/0AQghwxz~".contains(last);
+    for last in (b'!'..=b'~').filter(near) {
         let key = format!("AAAAAAAAAAAAAAAAAAAAA{}==", char::from(last));
         let taken = judge(replaced("dGhlIHNhbXBsZSBub25jZQ==", &key).as_bytes()).is_ok();
         assert_eq!(taken, b"AQgw".contains(&last), "{key}");
@@ -178,7 +182,7 @@ fn hs14_offered_protocols_are_bounded() {
     let offer = |value: &str| with_lines(&format!("Sec-WebSocket-Protocol: {value}\r\n"));
     assert_accepted(&offer(&names(32)));
     assert_refused(offer(&names(33)), Refusal::TooManyProtocols);
-    assert_refused(offer(&names(1500)), Refusal::TooManyProtocols);
+    assert_refused(offer(&names(if cfg!(miri) { 100 } else { 1500 })), Refusal::TooManyProtocols);
     assert_accepted(&offer(&"p".repeat(1024)));
     assert_refused(offer(&"p".repeat(1025)), Refusal::TooManyProtocols);
     assert_eq!(Refusal::TooManyProtocols.status(), 400);
