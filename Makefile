@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SIM_SEEDS ?= 20000
 
-.PHONY: help run test check fmt clippy doc deny miri sim autobahn test-clients test-setup bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri sim autobahn conform conform-agreement test-clients test-setup bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,7 @@ test: ## Every test, installing what they need: unit, simulation, end to end, re
 	$(CARGO) build --release --workspace
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
+	tests/conform epoll io_uring
 	tests/autobahn/run epoll io_uring
 
 check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, Miri
@@ -50,6 +51,15 @@ test-clients: ## node ws, Python websockets and Chromium against both backends
 autobahn: ## The Autobahn suite against both backends; reports in reports/autobahn
 	$(CARGO) build --release
 	tests/autobahn/run epoll io_uring
+
+conform: ## 422 conformance cases against both backends, without Python
+	$(CARGO) build --release --workspace
+	tests/conform epoll io_uring
+
+conform-agreement: ## Compares the verdicts of loadgen conform and Autobahn on five servers
+	tests/setup
+	$(CARGO) build --release --workspace --examples
+	tests/conform-agreement
 
 bench-floor: ## CPU per message of the server and of loadgen, against a bare echo
 	$(CARGO) build --release -p loadgen

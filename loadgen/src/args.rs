@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Storm(StormArgs),
     /// What readers that do not read do to the others.
     Slow(SlowArgs),
+    Conform(crate::conform::ConformArgs),
     /// Compares reports: a figure of b over the same of a.
     Compare(CompareArgs),
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod compare;
+mod conform;
 mod engine;
 mod expect;
 mod machine;
@@ -61,6 +62,10 @@ fn run(command: &Command) -> Result<ExitCode, String> {
         Command::Churn(args) => finish(&args.common, &scenario::churn::run(args)?),
         Command::Storm(args) => finish(&args.common, &scenario::storm::run(args)?),
         Command::Slow(args) => finish(&args.common, &scenario::slow::run(args)?),
+        Command::Conform(args) => conform::run(args).map(|outcome| match outcome {
+            conform::Outcome::Conforms => ExitCode::SUCCESS,
+            conform::Outcome::Fails => ExitCode::from(exit::WRONG),
+        }),
         Command::Compare(args) => compare::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -86,7 +86,11 @@ fn condition_that_holds_fails_the_run_and_is_shown() {
     assert_eq!(run.code, 2, "a unit that is none is a usage error: {run:?}");
     let run = loadgen(&format!("{args} --fail-if p50>1us"));
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stdout.contains("FAILED") && run.stdout.contains("p50 > 1.00 us"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("FAILED") && run.stdout.contains("p50 > 1.00 us"),
+        "{}",
+        run.stdout
+    );
     let run = loadgen(&format!("{args} --fail-if p50>1h --fail-if errors>0"));
     assert_eq!(run.code, 2, "hours are no unit of a latency: {run:?}");
     let run = loadgen(&format!("{args} --fail-if p50>100s --fail-if errors>0"));
