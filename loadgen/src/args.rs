@@ -58,7 +58,7 @@ pub(crate) enum Command {
 /// Flags of every scenario.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Where to connect: ws://HOST[:PORT][/PATH].
+    /// Where to connect, such as ws://127.0.0.1:9001/echo.
     #[arg(value_name = "URL")]
     pub(crate) url: String,
     /// Threads, each with its own event loop [default: one per core, less one for the server]

@@ -20,7 +20,7 @@ pub(crate) fn write(report: &Report, path: &Path) -> Result<(), String> {
     show::write_output(path, &render(report)?)
 }
 
-/// Reads a report that [`write`] wrote.
+/// Reads a report that [`write()`] wrote.
 pub(crate) fn read(path: &Path) -> Result<Report, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;

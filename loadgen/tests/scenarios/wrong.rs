@@ -91,8 +91,6 @@ fn condition_that_holds_fails_the_run_and_is_shown() {
         "{}",
         run.stdout
     );
-    let run = loadgen(&format!("{args} --fail-if p50>1h --fail-if errors>0"));
-    assert_eq!(run.code, 2, "hours are no unit of a latency: {run:?}");
     let run = loadgen(&format!("{args} --fail-if p50>100s --fail-if errors>0"));
     assert_eq!(run.code, 0, "{run:?}");
 }
