@@ -41,6 +41,8 @@ start_server() {
     local backend=$1 waited
     server_log=$2
     [ -x "$longwire" ] || die "$longwire is missing; run 'cargo build --release' first"
+    # Here, because the server's shell may come to it later than the first look.
+    : >"$server_log"
     # Colour codes could split the line we look for, and a log filter could hide it.
     env -u RUST_LOG -u LONGWIRE_LOG NO_COLOR=1 "$longwire" echo --listen 127.0.0.1:0 --backend "$backend" \
         --message-bytes-max "$message_bytes_max" >"$server_log" 2>&1 &
