@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SIM_SEEDS ?= 20000
 
-.PHONY: help run test check fmt clippy doc deny miri sim autobahn conform conform-agreement test-clients test-setup bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri sim autobahn conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ bench-floor: ## CPU per message of the server and of loadgen, against a bare ech
 	$(CARGO) build --release -p loadgen
 	$(CARGO) bench --bench floor -- echo
 	$(CARGO) bench --bench floor -- generator
+
+bench: ## longwire beside other servers, into docs/BENCHMARKS.md (half an hour)
+	benches/peers/setup
+	$(CARGO) build --release --workspace
+	$(CARGO) bench --bench floor --no-run
+	target/release/loadgen bench benches/matrix.toml --markdown docs/BENCHMARKS.md
 
 c1m: ## A million connections to one process, held through heartbeats (9 GB of memory)
 	$(CARGO) build --release --workspace

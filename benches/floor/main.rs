@@ -99,7 +99,7 @@ fn serve_bare(options: &Options) -> io::Result<Verdict> {
     core::pin(core::SERVER)?;
     let mut exchange = debt::Exchange::new(options.message_bytes, options.reply_bytes);
     exchange.speaks = options.speaks;
-    let listener = server::listen()?;
+    let listener = server::listen(options.listen)?;
     println!("listening on {}", listener.local_addr()?);
     match options.backends.first() {
         Some(Backend::IoUring) => bare_uring::serve(&listener, exchange)?,

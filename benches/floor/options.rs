@@ -3,6 +3,7 @@
 //! Parsed by hand because the benchmark must build without the program's own features. Every
 //! mistake is answered by a sentence that says what would have been right.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ pub(crate) struct Options {
     /// Bare server only: bytes of a message and of its answer on the wire.
     pub(crate) message_bytes: usize,
     pub(crate) reply_bytes: usize,
+    /// Bare server only: where to listen; port 0 is any that is free.
+    pub(crate) listen: SocketAddr,
     /// Bare server only: answer handshakes, and with frames.
     pub(crate) speaks: bool,
 }
@@ -122,6 +125,11 @@ impl Options {
             "--count" => self.conn_count = parse_count(name, value)?,
             "--message-bytes" => self.message_bytes = parse_count(name, value)?,
             "--reply-bytes" => self.reply_bytes = parse_count(name, value)?,
+            "--listen" => {
+                self.listen = value.parse().map_err(|_| {
+                    format!("--listen takes an address such as 127.0.0.1:9001, not `{value}`")
+                })?;
+            }
             "--server" => self.server = PathBuf::from(value),
             "--seconds" => {
                 self.slice = value
@@ -150,6 +158,7 @@ impl Default for Options {
             gate: false,
             message_bytes: 1,
             reply_bytes: 1,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             speaks: false,
         }
     }

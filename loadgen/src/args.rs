@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// What readers that do not read do to the others.
     Slow(SlowArgs),
     Conform(crate::conform::ConformArgs),
+    /// Compares servers: a matrix file of servers and workloads, in turns, in one report.
+    Bench(crate::bench::BenchArgs),
     /// Compares reports: a figure of b over the same of a.
     Compare(CompareArgs),
 }

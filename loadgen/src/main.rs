@@ -4,6 +4,7 @@
 //! the view of the server from outside, `show` what is made of the result.
 
 mod args;
+mod bench;
 mod compare;
 mod conform;
 mod engine;
@@ -65,6 +66,10 @@ fn run(command: &Command) -> Result<ExitCode, String> {
         Command::Conform(args) => conform::run(args).map(|outcome| match outcome {
             conform::Outcome::Conforms => ExitCode::SUCCESS,
             conform::Outcome::Fails => ExitCode::from(exit::WRONG),
+        }),
+        Command::Bench(args) => bench::run(args).map(|outcome| match outcome {
+            bench::Outcome::Right => ExitCode::SUCCESS,
+            bench::Outcome::Wrong => ExitCode::from(exit::WRONG),
         }),
         Command::Compare(args) => compare::run(args).map(|()| ExitCode::SUCCESS),
     }

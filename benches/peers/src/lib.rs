@@ -15,7 +15,7 @@ pub mod raw_upgrade;
 pub mod tungstenite;
 
 pub use serve::{Role, run, run_listener};
-pub use talk::{BATCH_MAX, talk};
+pub use talk::{BATCH_MAX, Order, talk};
 
 /// Largest message and frame that each server takes, in bytes: the largest default among them, so
 /// that it lowers none.

@@ -9,7 +9,7 @@ use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::{Ended, MESSAGE_BYTES_MAX, Role, talk};
+use crate::{Ended, MESSAGE_BYTES_MAX, Order, Role, talk};
 
 /// Serves one connection.
 pub async fn serve(
@@ -23,5 +23,5 @@ pub async fn serve(
         config = config.read_buffer_size(bytes).write_buffer_size(bytes);
     }
     let socket = accept_async_with_config(stream, Some(config)).await?;
-    talk(socket, role, |message| message.is_text() || message.is_binary()).await
+    talk(socket, role, Order::Alternate, |message| message.is_text() || message.is_binary()).await
 }

@@ -8,7 +8,7 @@ use axum::extract::ws::{Message, WebSocket};
 use axum::response::Response;
 use axum::routing::any;
 use axum::serve::ListenerExt as _;
-use longwire_peers::{MESSAGE_BYTES_MAX, Role, run_listener, talk};
+use longwire_peers::{MESSAGE_BYTES_MAX, Order, Role, run_listener, talk};
 
 fn main() -> ExitCode {
     run_listener("axum", async |listener, role: Role<Message>| {
@@ -29,5 +29,5 @@ fn main() -> ExitCode {
 async fn converse(socket: WebSocket, role: Role<Message>) {
     let is_data = |message: &Message| matches!(message, Message::Text(_) | Message::Binary(_));
     // A connection that fails has told its peer; nobody else wants to know.
-    let _ = talk(socket, role, is_data).await;
+    let _ = talk(socket, role, Order::Alternate, is_data).await;
 }

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use longwire_peers::{Ended, MESSAGE_BYTES_MAX, Role, run, talk};
+use longwire_peers::{Ended, MESSAGE_BYTES_MAX, Order, Role, run, talk};
 use sockudo_ws::handshake::server_handshake;
 use sockudo_ws::{Config, Message, Role as Side, WebSocketStream, init_clock};
 use tokio::net::TcpStream;
@@ -21,5 +21,8 @@ async fn serve(mut stream: TcpStream, role: Role<Message>) -> Ended {
     let config = Config::builder().max_payload_length(MESSAGE_BYTES_MAX).build();
     let socket =
         WebSocketStream::from_raw_with_leftover(stream, Side::Server, config, request.leftover);
-    talk(socket, role, |message| matches!(message, Message::Text(_) | Message::Binary(_))).await
+    talk(socket, role, Order::Alternate, |message| {
+        matches!(message, Message::Text(_) | Message::Binary(_))
+    })
+    .await
 }

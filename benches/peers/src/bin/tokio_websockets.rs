@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use longwire_peers::{Ended, MESSAGE_BYTES_MAX, Role, run, talk};
+use longwire_peers::{Ended, MESSAGE_BYTES_MAX, Order, Role, run, talk};
 use tokio::net::TcpStream;
 use tokio_websockets::{Config, Limits, Message, ServerBuilder};
 
@@ -17,5 +17,5 @@ async fn serve(stream: TcpStream, role: Role<Message>) -> Ended {
         .limits(Limits::default().max_payload_len(Some(MESSAGE_BYTES_MAX)))
         .accept(stream)
         .await?;
-    talk(socket, role, |message| message.is_text() || message.is_binary()).await
+    talk(socket, role, Order::ReadFirst, |message| message.is_text() || message.is_binary()).await
 }

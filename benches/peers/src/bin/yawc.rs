@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
-use longwire_peers::{Ended, MESSAGE_BYTES_MAX, Role, hyper_upgrade, run, talk};
+use longwire_peers::{Ended, MESSAGE_BYTES_MAX, Order, Role, hyper_upgrade, run, talk};
 use tokio::net::TcpStream;
 use yawc::{Frame, OpCode, Options, UpgradeFut, WebSocket, WebSocketError};
 
@@ -26,5 +26,8 @@ async fn serve(stream: TcpStream, role: Role<Frame>) -> Ended {
 
 async fn converse(upgrade: UpgradeFut, role: Role<Frame>) -> Ended {
     let socket = upgrade.await?.map(Ok::<_, WebSocketError>);
-    talk(socket, role, |frame| matches!(frame.opcode(), OpCode::Text | OpCode::Binary)).await
+    talk(socket, role, Order::Alternate, |frame| {
+        matches!(frame.opcode(), OpCode::Text | OpCode::Binary)
+    })
+    .await
 }
