@@ -16,8 +16,15 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   loadgen bench benches/matrix.toml
-  loadgen bench benches/matrix.toml --servers longwire-epoll,axum --workloads 'echo 20 B' --repeats 5
+  loadgen bench benches/matrix.toml --servers 'longwire (epoll),axum' --repeats 5
   loadgen bench benches/matrix.toml --html report.html --markdown docs/BENCHMARKS.md
+
+The file:
+  repeats, port, generator, floor, [vars]: all optional
+  [[server]]    name, command (with {port}); optional: cores, path, arguments, without
+  [[workload]]  name, arguments, figure; optional: also, needs, vars
+`generator` and `arguments` are flags of loadgen. `{name}` in a command is replaced from `vars`.
+`without = { topics = \"not yet\" }` excuses a server from workloads with `needs = [\"topics\"]`.
 
 Commands of the file run in the current directory. A --markdown file that exists is changed only
 between the lines `<!-- loadgen bench: begin -->` and `<!-- loadgen bench: end -->`.")]

@@ -9,16 +9,15 @@ use super::results::Results;
 use super::tables::{self, Line, State, Table};
 use crate::show::html::escape;
 
+/// Up to the style.
+const HEAD: &str = include_str!("bench.html");
 const STYLE: &str = concat!(include_str!("../show/report.css"), include_str!("bench.css"));
 
 /// The whole page.
 pub(super) fn render(results: &Results) -> String {
     let tables = tables::all(results);
     let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
-         'unsafe-inline'\">\n<title>loadgen bench</title>\n<style>\n{STYLE}</style>\n</head>\n\
+        "{HEAD}{STYLE}</style>\n</head>\n\
          <body>\n<header>\n<h1>Servers compared</h1>\n<p class=\"faint\">{}</p>\n<p>{}</p>\n\
          </header>\n<main>\n",
         escape(&tables::place(results)),
