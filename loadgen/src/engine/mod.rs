@@ -97,7 +97,7 @@ impl Conductor {
         let client = setup.client()?;
         let workers = client.cores().len();
         let board = Arc::new(Board::new(workers));
-        let signals = Signals::new()?;
+        let signals = setup.signals.clone();
         let (shared, dialing) = (Arc::clone(&board), setup.dialing(workers));
         let run = move || {
             client.run(|worker| {

@@ -14,6 +14,7 @@ use crate::args::Common;
 use crate::observe::Server;
 use crate::preflight::limits::nofile_of;
 use crate::preflight::{Limits, Plan, SourceAddrs, check, is_here};
+use crate::signals::Signals;
 use crate::url::Url;
 
 /// Messages of a server above this are refused.
@@ -27,6 +28,7 @@ pub(crate) struct Setup {
     pub(crate) url: Url,
     pub(crate) addr: SocketAddr,
     pub(crate) server: Option<Server>,
+    pub(crate) signals: Signals,
     pub(crate) is_here: bool,
     /// Connections of all threads.
     pub(crate) conns: u64,
@@ -50,6 +52,8 @@ impl Setup {
         passing: usize,
         settings: BTreeMap<String, String>,
     ) -> Result<Self, String> {
+        // Before the server is started: whoever ends this program early must not leave it behind.
+        let signals = Signals::new()?;
         let mut url = Url::parse(&common.url).map_err(|error| error.to_string())?;
         url.resolve().map_err(|error| error.to_string())?;
         let addr = pick(&url.addrs, common.server.is_some());
@@ -90,6 +94,7 @@ impl Setup {
             url,
             addr,
             server,
+            signals,
             is_here,
             conns,
             quiet: common.quiet,
