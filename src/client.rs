@@ -1,21 +1,22 @@
 //! From settings to running workers in the client role: one pinned thread, one event loop each,
 //! and no listener.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, mpsc};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
-use std::{io, thread};
 
 use crate::config::{self, Checked};
 use crate::dialer::ClientHandler;
 use crate::error::Error;
+use crate::io::Outgoing;
 use crate::io::backend::{self, Backend, BackendChoice, DriverSetup};
 use crate::io::epoll::EpollDriver;
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
-use crate::io::{Outgoing, affinity};
 use crate::metrics::{Metrics, Stats};
-use crate::worker::{Dialed, Shared, StopSwitch, Worker};
+use crate::proto::CloseCode;
+use crate::threads::{self, Seat};
+use crate::worker::{Dialed, Shared, StopOrder, Worker};
 
 /// Settings of a [`Client`]. Start from [`Client::builder`]; the defaults serve most.
 #[derive(Clone, Debug, Default)]
@@ -186,7 +187,7 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Worker`] if a worker cannot start, its event loop fails, or its handler panics in
-    /// `turn`. The others run to their end.
+    /// `turn`. The others are stopped at once: what they have open is cut off.
     pub fn run<H, F>(self, handlers: F) -> Result<Stats, Error>
     where
         H: ClientHandler,
@@ -194,30 +195,25 @@ impl Client {
     {
         let metrics: Vec<Arc<Metrics>> =
             self.checked.cores.iter().map(|_| Arc::default()).collect();
-        let (report, reports) = mpsc::channel();
-        let ended = thread::scope(|scope| {
-            for (worker, metrics) in metrics.iter().enumerate() {
-                let (client, handlers) = (&self, &handlers);
-                let thread = thread::Builder::new().name(format!("client-{worker}"));
-                let reporter = report.clone();
-                let spawned = thread.spawn_scoped(scope, move || {
-                    let ended = client.run_worker(worker, Arc::clone(metrics), handlers);
-                    let _ = reporter.send((worker, ended));
-                });
-                if let Err(source) = spawned {
-                    let _ = report.send((worker, Err(source)));
+        let shared = Arc::new(Shared::default());
+        let seats = self.seats()?;
+        let wakes: Vec<Wake> = seats.iter().map(|seat| seat.setup.wake.clone()).collect();
+        let work = |worker: usize, setup| {
+            let (metrics, shared) = (Arc::clone(&metrics[worker]), Arc::clone(&shared));
+            match self.backend {
+                Backend::IoUring => {
+                    self.turn(UringDriver::new(setup)?, metrics, shared, handlers(worker))
+                }
+                Backend::Epoll => {
+                    self.turn(EpollDriver::new(setup)?, metrics, shared, handlers(worker))
                 }
             }
-            drop(report);
-            let mut result = Ok(());
-            for (worker, ended) in reports {
-                if let Err(source) = ended {
-                    result = result.and(Err(Error::Worker { worker, source }));
-                }
-            }
-            result
-        });
-        ended?;
+        };
+        let stop_others = || {
+            shared.stop.give(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
+            wakes.iter().for_each(Wake::wake);
+        };
+        threads::run_pinned("client", seats, work, stop_others)?;
         let mut stats = Stats::default();
         for metrics in &metrics {
             stats.add(metrics);
@@ -240,43 +236,32 @@ impl Client {
         &self.checked.cores
     }
 
-    fn run_worker<H: ClientHandler>(
-        &self,
-        worker: usize,
-        metrics: Arc<Metrics>,
-        handlers: &impl Fn(usize) -> H,
-    ) -> io::Result<()> {
-        // The kernel may hold memory of a worker that unwinds; going on would not be safe.
-        let guard = affinity::AbortOnPanic;
-        let core = self.checked.cores[worker];
-        if let Err(error) = affinity::pin_current(core) {
-            tracing::warn!(core, %error, "worker is not pinned");
-        }
-        let setup = DriverSetup {
-            listener: None,
-            wake: Wake::new()?,
-            conns_max: u32::try_from(self.checked.limits.conns_max).unwrap_or(u32::MAX),
-            direct_descriptors: self.direct_descriptors,
-            ring_entries: backend::RING_ENTRIES,
+    /// A seat for each worker. The wakes are made before any worker runs, so that one that fails
+    /// reaches even those that have not begun.
+    fn seats(&self) -> Result<Vec<Seat>, Error> {
+        let seat = |(worker, core): (usize, &usize)| {
+            let wake = Wake::new().map_err(|source| Error::Worker { worker, source })?;
+            let setup = DriverSetup {
+                listener: None,
+                wake,
+                conns_max: u32::try_from(self.checked.limits.conns_max).unwrap_or(u32::MAX),
+                direct_descriptors: self.direct_descriptors,
+                ring_entries: backend::RING_ENTRIES,
+            };
+            Ok(Seat { core: *core, setup })
         };
-        let ended = match self.backend {
-            Backend::IoUring => self.turn(UringDriver::new(setup)?, metrics, handlers(worker)),
-            Backend::Epoll => self.turn(EpollDriver::new(setup)?, metrics, handlers(worker)),
-        };
-        std::mem::forget(guard);
-        ended
+        self.checked.cores.iter().enumerate().map(seat).collect()
     }
 
     fn turn<D: Outgoing, H: ClientHandler>(
         &self,
         driver: D,
         metrics: Arc<Metrics>,
+        shared: Arc<Shared>,
         handler: H,
     ) -> io::Result<()> {
-        let shared = Shared { conn_count: AtomicUsize::new(0), stop: StopSwitch::default() };
         let limits = self.checked.limits.clone();
         let application = Dialed(handler);
-        let memory = self.checked.memory;
-        Worker::new(driver, application, limits, memory, metrics, Arc::new(shared)).run()
+        Worker::new(driver, application, limits, self.checked.memory, metrics, shared).run()
     }
 }

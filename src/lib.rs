@@ -40,6 +40,7 @@ mod metrics;
 mod policy;
 mod proto;
 mod server;
+mod threads;
 mod worker;
 
 pub use client::Client;

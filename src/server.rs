@@ -2,22 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 
 use crate::config::{Builder, Checked};
 use crate::error::Error;
 use crate::handler::Handler;
+use crate::io::Driver;
 use crate::io::backend::{self, Backend, DriverSetup};
 use crate::io::epoll::EpollDriver;
 use crate::io::socket::{self, Listener};
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
-use crate::io::{Driver, affinity};
 use crate::metrics::{Metrics, Stats};
 use crate::proto::CloseCode;
-use crate::worker::{REFUSAL_SLOTS, Served, Shared, StopOrder, StopSwitch, Worker};
+use crate::threads::{self, Seat};
+use crate::worker::{REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
 
 /// A server that listens, and runs once it is given its handlers.
 ///
@@ -115,39 +114,27 @@ impl Server {
         F: Fn(usize) -> H + Send + Sync,
     {
         let Self { checked, builder, backend, listeners, handle, .. } = self;
-        let (report, reports) = mpsc::channel();
-        thread::scope(|scope| {
-            for (worker, listener) in listeners.into_iter().enumerate() {
-                let setup = DriverSetup {
-                    listener: Some(listener),
-                    wake: handle.inner.wakes[worker].clone(),
-                    conns_max: u32::try_from(checked.limits.conns_max + REFUSAL_SLOTS)
-                        .unwrap_or(u32::MAX),
-                    direct_descriptors: builder.direct_descriptors,
-                    ring_entries: backend::RING_ENTRIES,
-                };
-                let seat = Seat { worker, core: checked.cores[worker], setup };
-                let (reporter, handle) = (report.clone(), &handle);
-                let (checked, handlers) = (&checked, &handlers);
-                let thread = thread::Builder::new().name(format!("longwire-{worker}"));
-                let spawned = thread.spawn_scoped(scope, move || {
-                    let ended = seat.run(backend, checked, handle, handlers);
-                    let _ = reporter.send((worker, ended));
-                });
-                if let Err(source) = spawned {
-                    let _ = report.send((worker, Err(source)));
-                }
+        let seat = |(worker, listener): (usize, Listener)| {
+            let conns_max = checked.limits.conns_max + REFUSAL_SLOTS;
+            let setup = DriverSetup {
+                listener: Some(listener),
+                wake: handle.inner.wakes[worker].clone(),
+                conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
+                direct_descriptors: builder.direct_descriptors,
+                ring_entries: backend::RING_ENTRIES,
+            };
+            Seat { core: checked.cores[worker], setup }
+        };
+        let seats = listeners.into_iter().enumerate().map(seat).collect();
+        let work = |worker, setup| match backend {
+            Backend::IoUring => {
+                turn_until_stopped(UringDriver::new(setup)?, worker, &checked, &handle, &handlers)
             }
-            drop(report);
-            let mut result = Ok(());
-            for (worker, ended) in reports {
-                if let Err(source) = ended {
-                    handle.stop_now();
-                    result = result.and(Err(Error::Worker { worker, source }));
-                }
+            Backend::Epoll => {
+                turn_until_stopped(EpollDriver::new(setup)?, worker, &checked, &handle, &handlers)
             }
-            result
-        })?;
+        };
+        threads::run_pinned("longwire", seats, work, || handle.stop_now())?;
         Ok(handle.stats())
     }
 
@@ -205,11 +192,10 @@ impl Handle {
     fn new(workers: usize, builder: &Builder) -> Result<Self, Error> {
         let wakes: io::Result<Vec<Wake>> = (0..workers).map(|_| Wake::new()).collect();
         let wakes = wakes.map_err(|source| Error::Worker { worker: 0, source })?;
-        let shared = Shared { conn_count: AtomicUsize::new(0), stop: StopSwitch::default() };
         let inner = HandleInner {
             wakes,
             metrics: (0..workers).map(|_| Arc::default()).collect(),
-            shared: Arc::new(shared),
+            shared: Arc::default(),
             stop_timeout: builder.timeouts.stop,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -242,41 +228,6 @@ impl Handle {
         for wake in &self.inner.wakes {
             wake.wake();
         }
-    }
-}
-
-/// Where a worker sits: its core, and its end of the kernel.
-#[derive(Debug)]
-struct Seat {
-    worker: usize,
-    core: usize,
-    setup: DriverSetup,
-}
-
-impl Seat {
-    fn run<H: Handler>(
-        self,
-        backend: Backend,
-        checked: &Checked,
-        handle: &Handle,
-        handlers: &impl Fn(usize) -> H,
-    ) -> io::Result<()> {
-        // The kernel may hold memory of a worker that unwinds; going on would not be safe.
-        let guard = affinity::AbortOnPanic;
-        if let Err(error) = affinity::pin_current(self.core) {
-            tracing::warn!(core = self.core, %error, "worker is not pinned");
-        }
-        let Self { worker, setup, .. } = self;
-        let ended = match backend {
-            Backend::IoUring => {
-                turn_until_stopped(UringDriver::new(setup)?, worker, checked, handle, handlers)
-            }
-            Backend::Epoll => {
-                turn_until_stopped(EpollDriver::new(setup)?, worker, checked, handle, handlers)
-            }
-        };
-        std::mem::forget(guard);
-        ended
     }
 }
 

@@ -42,8 +42,8 @@ pub(crate) use application::{Application, Dialed, Served};
 use clock::Clock;
 use deadlines::{Deadlines, SweepBudget};
 use reach::Reach;
-use stop::Stop;
-pub(crate) use stop::{StopOrder, StopSwitch};
+pub(crate) use stop::StopOrder;
+use stop::{Stop, StopSwitch};
 
 /// Completions taken in one turn, so that deadlines are looked at under any load.
 const COMPLETIONS_PER_TURN_MAX: usize = 4096;
@@ -59,8 +59,8 @@ const SHED_PER_REST_MAX: usize = 64;
 /// The longest wait while there are connections: so long a stop of the process is told from sleep.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// What the workers of a server have in common. None of it is touched by messages.
-#[derive(Debug)]
+/// What the workers of a server or a client have in common. None of it is touched by messages.
+#[derive(Debug, Default)]
 pub(crate) struct Shared {
     /// Connections of all workers.
     pub(crate) conn_count: AtomicUsize,

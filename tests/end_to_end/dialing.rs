@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 use longwire::client::Builder;
 use longwire::{
     BackendChoice, Client, ClientHandler, Close, CloseCode, Conn, ConnId, ConnectError, Conns,
-    Dialer, Handler, Message, Server, Side, Target,
+    Dialer, Error, Handler, Message, Server, Side, Target,
 };
 
 use crate::app::Event;
@@ -424,6 +426,58 @@ fn paused_peer_is_not_read_until_it_is_resumed() {
         assert_eq!(seen.recv().unwrap(), 2, "what was sent meanwhile is not lost");
         handle.stop_now();
         running.join().unwrap();
+    });
+}
+
+#[test]
+fn worker_that_fails_stops_the_other_workers_of_a_client() {
+    /// The first worker panics once the second has a connection, which would last for ever.
+    struct Pair {
+        worker: usize,
+        target: Option<Target>,
+        is_open: Arc<AtomicBool>,
+        told: Sender<Told>,
+    }
+    impl ClientHandler for Pair {
+        type State = ();
+        fn turn(&mut self, dialer: &mut Dialer<'_, ()>) -> Option<Instant> {
+            if self.worker == 0 {
+                assert!(!self.is_open.load(Ordering::Acquire), "as it was told to");
+                return Some(Instant::now() + Duration::from_millis(1));
+            }
+            if let Some(target) = self.target.take() {
+                dialer.connect(&target, None, ()).unwrap();
+            }
+            None
+        }
+        fn open(&mut self, _: &mut Conn<'_, ()>) {
+            self.is_open.store(true, Ordering::Release);
+        }
+        fn message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+        fn close(&mut self, _: &mut Conn<'_, ()>, close: &Close) {
+            let (code, reason) = (close.code().as_u16(), close.reason().to_owned());
+            self.told.send(Told::Close(1, code, reason, close.side())).unwrap();
+        }
+    }
+    on_every_backend(|backend| {
+        let server = Running::start(backend);
+        let (is_open, target) = (Arc::<AtomicBool>::default(), target(server.addr));
+        let ((told, all_told), (ended, end)) = (channel(), channel());
+        // In a thread of its own, so that a client that hangs fails the test.
+        thread::spawn(move || {
+            let pair = |worker| Pair {
+                worker,
+                target: Some(target.clone()),
+                is_open: Arc::clone(&is_open),
+                told: told.clone(),
+            };
+            ended.send(settings(backend).workers(2).build().unwrap().run(pair)).unwrap();
+        });
+        let error = end.recv_timeout(Duration::from_secs(10)).expect("it ends").unwrap_err();
+        assert!(matches!(error, Error::Worker { worker: 0, .. }), "{error:?}");
+        let told = all_told.recv().unwrap();
+        assert!(matches!(told, Told::Close(1, 1006, _, Side::Local)), "{told:?}");
+        server.stop();
     });
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::buf::PoolConfig;
@@ -12,7 +12,7 @@ use crate::io::sim::{FaultConfig, Net, PeerId, SimDriver};
 use crate::metrics::{Metrics, Stats};
 use crate::policy::{Limits, Tick, Ticks};
 use crate::proto::CloseCode;
-use crate::worker::{Served, Shared, StopOrder, StopSwitch, Worker};
+use crate::worker::{Served, Shared, StopOrder, Worker};
 
 use super::app::{App, Log};
 use super::client::Client;
@@ -50,8 +50,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         let app = App::default();
         let log = Rc::clone(&app.log);
         let metrics = Arc::new(Metrics::default());
-        let shared =
-            Arc::new(Shared { conn_count: AtomicUsize::new(0), stop: StopSwitch::default() });
+        let shared = Arc::new(Shared::default());
         let (counters, common) = (Arc::clone(&metrics), Arc::clone(&shared));
         let worker = Worker::new(driver, Served(app), limits, memory, counters, common);
         Self { worker, net, log, shared, metrics, running: true }

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use crate::conn::{MessageKind, Side};
@@ -21,7 +20,7 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::Limits;
 use crate::proto::{CloseCode, Opcode, close};
-use crate::worker::{Served, Shared, StopSwitch, Worker};
+use crate::worker::{Served, Shared, Worker};
 
 use super::app::{App, Log};
 use super::client::{Client, Opening};
@@ -297,7 +296,7 @@ fn on_real<D: Driver>(script: &Script, make: fn(DriverSetup) -> std::io::Result<
 fn play<D: Driver>(driver: D, mut wire: impl Wire, script: &Script) -> Outcome {
     let app = App::default();
     let log = Rc::clone(&app.log);
-    let shared = Arc::new(Shared { conn_count: AtomicUsize::new(0), stop: StopSwitch::default() });
+    let shared = Arc::new(Shared::default());
     let metrics = Arc::new(Metrics::default());
     let limits = Limits {
         conns_max: 16,
