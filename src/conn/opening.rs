@@ -53,13 +53,16 @@ impl Connection {
         self.deadline = Tick::NEVER;
     }
 
-    /// A peer that began to speak hears why it was dropped (row HD03); a silent one does not.
+    /// A peer that began to speak hears why it was dropped (row HD03); a silent one does not. A
+    /// client that waits in vain has refused nobody.
     pub(super) fn handle_handshake_timeout(&mut self, core: &mut Core) {
-        if self.role == Role::Server && self.head.is_some() {
-            self.refuse(Refusal::Timeout, core);
-        } else {
-            core.refused(Refusal::Timeout);
-            self.never_open(ConnectError::Timeout);
+        match self.role {
+            Role::Server if self.head.is_some() => self.refuse(Refusal::Timeout, core),
+            Role::Server => {
+                core.refused(Refusal::Timeout);
+                self.never_open(ConnectError::Timeout);
+            }
+            Role::Client => self.never_open(ConnectError::Timeout),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The opening handshake at the connection (rows HS, HD, TC05 and R5).
 
-use crate::conn::{Connection, Phase};
+use crate::conn::{ConnectError, Connection, Phase};
+use crate::metrics::Stats;
 use crate::policy::Limits;
+use crate::proto::handshake::Refusal;
 
 use super::rig::{Rig, core, echo, every_way, listen};
 use super::wire::{ANSWER, REQUEST, TEXT, masked, plain};
@@ -143,6 +145,28 @@ fn hd03_slow_head_is_answered_with_408_in_time_however_it_trickles() {
     assert_eq!(rig.closed, Some(false));
     assert_refused(&rig.output, 408);
     rig.release();
+}
+
+#[test]
+fn handshake_that_times_out_is_counted_as_refused_by_the_server_and_not_by_the_client() {
+    let timeouts = |rig: &Rig| {
+        let mut stats = Stats::default();
+        stats.add(&rig.core.metrics);
+        stats.refusals.get(Refusal::Timeout.class()).copied()
+    };
+    let mut begun = accepted();
+    begun.receive(&REQUEST[..20]);
+    for (mut rig, counted) in
+        [(accepted(), Some(1)), (begun, Some(1)), (Rig::dialled(listen), None)]
+    {
+        assert_eq!(timeouts(&rig), None);
+        rig.sleep(13 * SECOND);
+        assert_eq!((rig.opened, rig.closed), (false, Some(false)));
+        assert_eq!(timeouts(&rig), counted);
+        let is_told = matches!(rig.never_opened, Some(ConnectError::Timeout));
+        assert_eq!(is_told, counted.is_none(), "who dialled is told: {:?}", rig.never_opened);
+        rig.release();
+    }
 }
 
 #[test]
