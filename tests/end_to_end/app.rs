@@ -81,6 +81,7 @@ impl Handler for App {
             }
             ["addr"] => conn.send_text(&describe(conn.peer_addr())).unwrap(),
             ["panic"] => panic!("the application panics, as it was told to"),
+            ["ping", payload] => conn.ping(payload.as_bytes()).unwrap(),
             ["close", code, reason] => conn.close(CloseCode::new(code.parse().unwrap()), reason),
             ["flood", count, bytes] => flood(conn, count.parse().unwrap(), bytes.parse().unwrap()),
             _ => panic!("not an order: {order}"),

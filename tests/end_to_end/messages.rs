@@ -87,6 +87,23 @@ fn ct05_pings_between_fragments_are_answered_at_once() {
 }
 
 #[test]
+fn ping_of_the_application_leaves_with_up_to_125_bytes_of_its_payload() {
+    on_every_backend(|backend| {
+        let server = Running::start(backend);
+        let mut client = Client::open(server.addr);
+        for bytes in [1, 125, 126, 1000] {
+            let payload = "0123456789".repeat(100);
+            client.send_text(&format!("/ping {}", &payload[..bytes]));
+            let frame = client.read_frame();
+            assert_eq!(frame, Frame::new(PING, &payload.as_bytes()[..bytes.min(125)]));
+            client.send_frame(true, PONG, &frame.payload);
+        }
+        client.send_text("/count");
+        assert_eq!(client.read_text(), "5", "the pongs were no messages");
+    });
+}
+
+#[test]
 fn fg07_character_split_over_fragments_is_accepted() {
     on_every_backend(|backend| {
         let server = Running::start(backend);

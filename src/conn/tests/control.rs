@@ -1,10 +1,11 @@
 //! Pings, pongs, and what is done with too many of them (rows CT).
 
-use crate::conn::{MessageKind, Phase};
+use crate::conn::{MessageKind, Phase, SendError};
+use crate::policy::Limits;
 
 use super::rig::{Rig, Window, assert_fails, echoed, listen, repeat};
 use super::wire::{
-    CLOSE, KEY, LAST, PING, PONG, TEXT, TEXT_PART, header, masked, plain, plain_close, read,
+    BINARY, CLOSE, KEY, LAST, PING, PONG, TEXT, TEXT_PART, header, masked, plain, plain_close, read,
 };
 
 #[test]
@@ -32,6 +33,45 @@ fn blocked(rig: &mut Rig, bytes: usize) {
     rig.window = Window::Room(0);
     rig.act(|connection, core| connection.send(MessageKind::Binary, &vec![7; bytes], core))
         .unwrap();
+}
+
+#[test]
+fn ping_of_our_own_leaves_with_its_payload_cut_at_125_bytes() {
+    let payload: Vec<u8> = (0..=255).collect();
+    for (make, is_client) in [(Rig::open as fn(_) -> _, false), (Rig::open_client, true)] {
+        let mut rig: Rig = make(listen);
+        for bytes in [0, 1, 124, 125, 126, 256] {
+            rig.act(|connection, core| connection.ping(&payload[..bytes], core)).unwrap();
+            let frames = read(&std::mem::take(&mut rig.output));
+            let [frame] = &frames[..] else { panic!("one frame, not {frames:?}") };
+            assert_eq!(frame.parts(), (PING, &payload[..bytes.min(125)]));
+            assert_eq!(frame.key.is_some(), is_client, "a client masks all it sends");
+            // The answer is no news to the application.
+            let make_frame = if is_client { plain } else { masked };
+            rig.receive(&make_frame(PONG, &frame.payload));
+        }
+        assert_eq!((rig.connection.phase(), rig.messages.len()), (Phase::Open, 0));
+        rig.release();
+    }
+}
+
+#[test]
+fn ping_of_our_own_waits_its_turn_and_is_refused_when_the_queue_is_full_or_closed() {
+    let limits = Limits { send_bytes_max: 1000, ..Limits::default() };
+    let mut rig = Rig::open_within(listen, limits);
+    blocked(&mut rig, 100);
+    rig.act(|connection, core| connection.ping(b"behind", core)).unwrap();
+    assert_eq!(rig.output, b"", "the peer takes nothing");
+    rig.give_room(10_000);
+    let frames = read(&rig.output);
+    let behind: Vec<_> = frames.iter().map(|frame| (frame.first, frame.payload.len())).collect();
+    assert_eq!(behind, [(BINARY, 100), (PING, 6)]);
+    blocked(&mut rig, 1000);
+    let refused = rig.act(|connection, core| connection.ping(b"", core));
+    assert_eq!(refused, Err(SendError::QueueFull));
+    let closed = rig.act(|connection, core| connection.ping(b"", core));
+    assert_eq!(closed, Err(SendError::Closed));
+    rig.release();
 }
 
 #[test]
