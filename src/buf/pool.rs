@@ -7,7 +7,8 @@
 //! what it has to hold, and a bounded number of free ones is kept, because a fresh megabyte costs
 //! 256 page faults, more than sending it.
 //!
-//! INVARIANT: `receive_lent + receive_free.len() <= receive_blocks_max`;
+//! INVARIANT: `receive_lent + receive_free.len() <= receive_blocks_max`, save for the one block
+//! beyond it that `take_receive_always` lends now and then;
 //! `spare_bytes` is the sum of the free sized blocks and at most `spare_bytes_max`.
 
 use super::{Block, HEADER_ROOM, RECEIVE_BLOCK_BYTES};
@@ -63,11 +64,14 @@ impl Pool {
 
     /// A receive block, or none when all of them are lent.
     pub(crate) fn take_receive(&mut self) -> Option<Block> {
-        if self.receive_lent == self.config.receive_blocks_max {
-            return None;
-        }
+        (self.receive_lent < self.config.receive_blocks_max).then(|| self.take_receive_always())
+    }
+
+    /// A receive block even if all of them are lent, for what is made of the content of one that
+    /// is given back soon.
+    pub(crate) fn take_receive_always(&mut self) -> Block {
         self.receive_lent += 1;
-        Some(self.receive_free.pop().unwrap_or_else(|| Block::zeroed(RECEIVE_BLOCK_BYTES)))
+        self.receive_free.pop().unwrap_or_else(|| Block::zeroed(RECEIVE_BLOCK_BYTES))
     }
 
     /// A block with room for `payload_bytes` behind [`HEADER_ROOM`].
@@ -99,7 +103,9 @@ impl Pool {
         }
         if block.len() == RECEIVE_BLOCK_BYTES {
             self.receive_lent -= 1;
-            self.receive_free.push(block);
+            if self.receive_lent + self.receive_free.len() < self.config.receive_blocks_max {
+                self.receive_free.push(block);
+            }
             return;
         }
         self.sized_lent -= 1;

@@ -52,6 +52,8 @@ impl Close {
 pub enum ConnectError {
     /// There is no TCP connection: refused, unreachable, or reset.
     Connect(io::Error),
+    /// There is no TLS connection; the text says why, such as a certificate nobody trusts.
+    Tls(String),
     /// The server answered with this HTTP status instead of 101.
     Refused {
         /// The status.
@@ -94,6 +96,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Tls(why) => write!(f, "no TLS connection: {why}"),
             Self::Refused { status } => {
                 write!(f, "the server refused the upgrade with HTTP status {status}")
             }
@@ -108,9 +111,11 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Connect(error) => Some(error),
-            Self::Refused { .. } | Self::NotWebSocket(_) | Self::Timeout | Self::ClosedEarly => {
-                None
-            }
+            Self::Tls(_)
+            | Self::Refused { .. }
+            | Self::NotWebSocket(_)
+            | Self::Timeout
+            | Self::ClosedEarly => None,
         }
     }
 }

@@ -62,6 +62,16 @@ impl Input {
         rest
     }
 
+    /// The bytes not yet worked through, to be changed where they lie.
+    pub(super) fn rest_mut<'b>(&self, block: &'b mut [u8]) -> &'b mut [u8] {
+        &mut block[self.parsed..self.filled]
+    }
+
+    /// Whether all is worked through.
+    pub(super) fn is_empty(&self) -> bool {
+        self.parsed == self.filled
+    }
+
     fn drop_rest(&mut self) -> usize {
         let rest = self.filled - self.parsed;
         self.parsed = self.filled;
@@ -390,6 +400,11 @@ impl Connection {
     fn stash_rest(&mut self, block: &[u8], input: &mut Input) {
         self.inbox_mut().stash(&block[input.parsed..input.filled]);
         input.drop_rest();
+    }
+
+    /// Leaves the rest of the input unread.
+    pub(super) fn skip_rest(&mut self, input: &mut Input) {
+        self.linger(input.drop_rest());
     }
 
     /// Counts bytes that nobody reads; too many of them end the connection (row R5).

@@ -26,8 +26,10 @@ mod inbox;
 mod message;
 mod opening;
 mod outbox;
+mod secure;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use close::{Close, ConnectError, Side};
 pub use message::{Message, MessageKind};
@@ -39,6 +41,7 @@ pub(crate) use head::HeadStatus;
 pub(crate) use inbox::{Collected, DirectRoom};
 pub(crate) use message::{InPlace, Source};
 pub(crate) use outbox::Outbox;
+pub(crate) use tls::Tls;
 
 use std::io;
 
@@ -142,10 +145,11 @@ pub(crate) struct Connection {
     inbox: Option<Box<Inbox>>,
     outbox: Option<Box<Outbox>>,
     ending: Option<Box<Ending>>,
+    tls: Option<Box<Tls>>,
 }
 
 // A million of these are in memory at once.
-const _: () = assert!(size_of::<Connection>() <= 64);
+const _: () = assert!(size_of::<Connection>() <= 72);
 
 impl Connection {
     /// A connection that was just accepted.
@@ -172,6 +176,7 @@ impl Connection {
             inbox: None,
             outbox: None,
             ending: None,
+            tls: None,
         }
     }
 
@@ -329,6 +334,7 @@ impl Connection {
     pub(crate) fn release(&mut self, core: &mut Core) {
         self.phase = Phase::Ended;
         self.abandon_message(core);
+        self.tls = None;
         if let Some(mut outbox) = self.outbox.take() {
             outbox.clear(&mut core.pool);
             core.outboxes.push(outbox);
@@ -345,9 +351,7 @@ impl Connection {
         if self.phase == Phase::Ended {
             return self.poll_last_step();
         }
-        if let Some(outbox) = &mut self.outbox
-            && let Some((segment, wait)) = outbox.take_segment(core.now)
-        {
+        if let Some((segment, wait)) = self.take_segment(core) {
             return Some(Step::Send { segment, wait });
         }
         match self.phase {
@@ -411,7 +415,8 @@ impl Connection {
     /// Whether the next bytes should go to a place of their own, which is to be named before they
     /// are received elsewhere.
     pub(crate) fn wants_direct(&self) -> bool {
-        self.inbox.as_ref().is_some_and(|inbox| inbox.wants_direct())
+        // Records have to be opened first.
+        self.tls.is_none() && self.inbox.as_ref().is_some_and(|inbox| inbox.wants_direct())
     }
 
     /// Settles who keeps a block that has been worked through.
@@ -455,8 +460,19 @@ impl Connection {
         Some(Step::Close { reset: self.reset })
     }
 
+    /// What is to be sent next, and whether the send is to wait for room.
+    fn take_segment(&mut self, core: &mut Core) -> Option<(Segment, bool)> {
+        if self.tls.is_some() {
+            self.seal_next(core)?;
+        }
+        self.outbox.as_mut()?.take_segment(core.now)
+    }
+
     /// Everything has left: our side is done.
-    fn poll_drained(&mut self, core: &Core) -> Option<Step> {
+    fn poll_drained(&mut self, core: &mut Core) -> Option<Step> {
+        if let Some((segment, wait)) = self.take_close_notify(core) {
+            return Some(Step::Send { segment, wait });
+        }
         if self.peer_done || self.linger_bytes == 0 {
             self.phase = Phase::Ended;
             return self.poll_last_step();
@@ -491,7 +507,11 @@ impl Connection {
             self.handle_heard(core);
             return Some(Step::ResumeReceive);
         }
-        if self.receive_paused || self.direct_submitted || self.phase != Phase::Open {
+        if self.receive_paused
+            || self.direct_submitted
+            || self.phase != Phase::Open
+            || self.tls.is_some()
+        {
             return None;
         }
         let room = self.inbox.as_mut()?.lend_direct(&mut core.pool)?;

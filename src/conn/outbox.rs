@@ -13,6 +13,9 @@
 //! A reply is never longer than the frame it answers (the header loses its mask), so the run never
 //! reaches bytes that are still to be parsed.
 //!
+//! With TLS the queue holds plaintext, which is sealed when it is about to be sent; records of TLS
+//! itself, and what a short send has left of some, stand in front of it.
+//!
 //! INVARIANT: `queued_bytes` is the sum of all segments and the one in flight; a segment without
 //! memory exists only while its block is being worked through (`slot`), never across a turn's end.
 
@@ -24,6 +27,7 @@ use crate::proto::header::HEADER_BYTES_MAX;
 use crate::proto::{Header, Opcode, encoder};
 
 use super::message::{InPlace, Source};
+use super::tls::{SEAL_BYTES_MAX, sealed_bytes_max};
 
 /// Smaller things are gathered in one segment up to this size.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
@@ -36,6 +40,10 @@ pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     queued_bytes: usize,
     send_submitted: bool,
+    /// With TLS: so many segments at the front are records already, and keep their order.
+    sealed_count: usize,
+    /// The segment in flight is one of records.
+    sealed_submitted: bool,
     /// The peer's window was full at the last send.
     blocked: bool,
     /// Segment that is waiting for the block which is being worked through, by source.
@@ -124,6 +132,8 @@ impl Outbox {
         debug_assert!(self.received_slot.is_none() && self.collected_slot.is_none());
         let segment = self.segments.pop_front()?;
         self.send_submitted = true;
+        self.sealed_submitted = self.sealed_count > 0;
+        self.sealed_count = self.sealed_count.saturating_sub(1);
         if self.blocked {
             self.progress_at.get_or_insert(now);
         }
@@ -150,6 +160,61 @@ impl Outbox {
         }
         self.blocked = true;
         self.segments.push_front(rehouse(segment, pool));
+        self.sealed_count += usize::from(self.sealed_submitted);
+    }
+
+    /// Queues TLS records, which go before all plaintext.
+    pub(crate) fn push_sealed(&mut self, records: &[u8], pool: &mut Pool) {
+        debug_assert!(self.received_slot.is_none() && self.collected_slot.is_none());
+        let mut block = pool.take(records.len());
+        block.bytes_mut()[..records.len()].copy_from_slice(records);
+        self.queued_bytes += records.len();
+        self.segments.insert(self.sealed_count, Segment::new(block, 0, records.len()));
+        self.sealed_count += 1;
+    }
+
+    /// Seals what is next to be sent, unless that is sealed already: `seal` is given the plaintext
+    /// and room for it, and returns the bytes of the records, or `None` if it cannot be done yet.
+    pub(crate) fn seal_next(
+        &mut self,
+        pool: &mut Pool,
+        seal: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>,
+    ) {
+        if self.sealed_count > 0 || self.send_submitted {
+            return;
+        }
+        let Some(plain) = self.segments.front_mut() else { return };
+        let plain_bytes = plain.len().min(SEAL_BYTES_MAX);
+        let room = sealed_bytes_max(plain_bytes);
+        // Memory that is hot, unless the peer may make us wait with it.
+        let receive_block =
+            if room <= RECEIVE_BLOCK_BYTES && !self.blocked { pool.take_receive() } else { None };
+        let mut block = receive_block.unwrap_or_else(|| pool.take(room));
+        let sealed = seal(&plain.bytes()[..plain_bytes], block.bytes_mut());
+        let Some(sealed_bytes) = sealed else {
+            pool.give(block);
+            return;
+        };
+        plain.start += plain_bytes;
+        self.queued_bytes = self.queued_bytes - plain_bytes + sealed_bytes;
+        if plain.len() == 0 {
+            pool.give(self.segments.pop_front().map_or_else(Block::empty, |plain| plain.block));
+        }
+        self.segments.push_front(Segment::new(block, 0, sealed_bytes));
+        self.sealed_count = 1;
+    }
+
+    /// Drops what can never be sealed.
+    pub(crate) fn drop_plaintext(&mut self, pool: &mut Pool) {
+        for segment in self.segments.drain(self.sealed_count..) {
+            self.queued_bytes -= segment.len();
+            pool.give(segment.block);
+        }
+    }
+
+    /// Whether what is next to be sent is TLS records.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed_count > 0
     }
 
     /// Queues the answer to the newest ping once nothing is before it. True if there was one.
@@ -195,7 +260,9 @@ impl Outbox {
         self.queued_bytes += bytes;
         let slots = (self.received_slot, self.collected_slot);
         let tail_index = self.segments.len().wrapping_sub(1);
-        let gathers = slots.0 != Some(tail_index) && slots.1 != Some(tail_index);
+        let gathers = slots.0 != Some(tail_index)
+            && slots.1 != Some(tail_index)
+            && self.segments.len() > self.sealed_count;
         if let Some(tail) = self.segments.back_mut().filter(|_| gathers) {
             if tail.end + bytes > tail.block.len() && tail.len() + bytes <= GATHER_BYTES_MAX {
                 grow(tail, bytes, pool);

@@ -14,5 +14,6 @@ mod opening;
 mod pair;
 mod queue;
 mod rig;
+mod secure;
 mod timers;
 mod wire;

@@ -46,6 +46,8 @@ pub(crate) struct Limits {
 pub(crate) struct Timeouts {
     /// From accept to the end of the request head.
     pub(crate) handshake: Ticks,
+    /// From accept to the end of the TLS handshake; a part of `handshake`.
+    pub(crate) tls_handshake: Ticks,
     /// From our Close frame to the peer's.
     pub(crate) close: Ticks,
     /// Time for a queue to shrink by a few bytes.
@@ -94,6 +96,7 @@ impl Default for Timeouts {
         let seconds = |s| Ticks::at_least(Duration::from_secs(s));
         Self {
             handshake: seconds(10),
+            tls_handshake: seconds(5),
             close: seconds(5),
             write_stall: seconds(30),
             ping_interval: Some(seconds(30)),

@@ -70,14 +70,35 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         (entry.generation == token.generation).then_some((entry, &mut self.core))
     }
 
-    fn handle_received(&mut self, token: Token, mut block: Block, len: usize) {
+    fn handle_received(&mut self, token: Token, block: Block, len: usize) {
         let Some((entry, core)) = self.live(token) else {
             self.core.pool.give(block);
             return;
         };
         entry.connection.handle_heard(core);
+        if entry.connection.is_secure() {
+            self.handle_records(token, block, len);
+        } else {
+            self.handle_plaintext(token, block, len);
+        }
+        self.tell_ending(token.index);
+        self.mark(token.index);
+    }
+
+    fn handle_records(&mut self, token: Token, mut records: Block, len: usize) {
         let mut input = Input::new(len);
-        if entry.connection.phase() == Phase::Handshake {
+        while let Some((entry, core)) = self.live(token)
+            && let Some((block, filled)) =
+                entry.connection.poll_plaintext(&mut records, &mut input, core)
+        {
+            self.handle_plaintext(token, block, filled);
+        }
+        self.core.pool.give(records);
+    }
+
+    fn handle_plaintext(&mut self, token: Token, mut block: Block, len: usize) {
+        let mut input = Input::new(len);
+        if self.live(token).is_some_and(|(entry, _)| entry.connection.phase() == Phase::Handshake) {
             self.handle_head(token, &block, &mut input);
         }
         while let Some(event) = self.poll_event(token, &mut block, &mut input) {
@@ -92,8 +113,6 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         if let Some((entry, core)) = self.live(token) {
             entry.connection.settle(block, Source::Received, core);
         }
-        self.tell_ending(token.index);
-        self.mark(token.index);
     }
 
     fn poll_event(&mut self, token: Token, block: &mut Block, input: &mut Input) -> Option<Event> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::buf::{Block, Pool, PoolConfig, Segment};
 use crate::conn::{
     Close, Collected, ConnectError, Connection, Core, DirectRoom, Ending, Event, HeadStatus, Input,
-    MaskKeys, Message, MessageKind, Phase, Source, Step,
+    MaskKeys, Message, MessageKind, Phase, Source, Step, Tls,
 };
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
@@ -122,13 +122,18 @@ impl Rig {
 
     /// A client's connection that has sent its request.
     pub(super) fn dialled(app: App) -> Self {
+        let mut rig = Self::dialling(app);
+        rig.look_after();
+        rig
+    }
+
+    /// A client's connection that is about to send its request.
+    pub(super) fn dialling(app: App) -> Self {
         let mut core = core(Limits::default());
         let mut upgrade = Upgrade::new(*b"the sample nonce");
         let request = upgrade.request_bytes("server.example.com", "/chat", &[], &[]);
         let connection = Connection::client(&request, upgrade, 0, &mut core);
-        let mut rig = Self::around(connection, core, app);
-        rig.look_after();
-        rig
+        Self::around(connection, core, app)
     }
 
     /// A client's connection that is open.
@@ -138,6 +143,12 @@ impl Rig {
         rig.output.clear();
         assert!(rig.opened);
         rig
+    }
+
+    /// Over TLS.
+    pub(super) fn over(mut self, tls: Tls) -> Self {
+        self.connection.secure(tls, &self.core);
+        self
     }
 
     /// A new connection on the same core; the one before must be over.
@@ -336,6 +347,21 @@ impl Rig {
     }
 
     fn handle_received(&mut self, mut block: Block, len: usize) {
+        if !self.connection.is_secure() {
+            self.handle_plaintext(block, len);
+            return;
+        }
+        let mut records = Input::new(len);
+        while let Some((plain, filled)) =
+            self.connection.poll_plaintext(&mut block, &mut records, &mut self.core)
+        {
+            self.handle_plaintext(plain, filled);
+        }
+        assert!(records.is_empty(), "all of the input is dealt with");
+        self.core.pool.give(block);
+    }
+
+    fn handle_plaintext(&mut self, mut block: Block, len: usize) {
         let mut input = Input::new(len);
         if self.connection.phase() == Phase::Handshake {
             self.handle_head(&block, &mut input);

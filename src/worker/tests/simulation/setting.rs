@@ -112,6 +112,7 @@ fn timeouts(rng: &mut fastrand::Rng, patient: bool) -> Timeouts {
     };
     Timeouts {
         handshake: wait(),
+        tls_handshake: wait(),
         close: wait(),
         write_stall: wait(),
         ping_interval: Some(wait()),
