@@ -166,8 +166,11 @@ const BROWSER_HEAD: &[u8] = b"GET /feed?room=42 HTTP/1.1\r\n\
 fn bench_handshake(c: &mut Criterion) {
     let mut group = c.benchmark_group("handshake");
     group.throughput(Throughput::Bytes(BROWSER_HEAD.len() as u64));
-    assert!(handshake(BROWSER_HEAD) > 0, "the head is accepted");
-    group.bench_function("browser_head", |b| b.iter(|| handshake(black_box(BROWSER_HEAD))));
+    let mut answer = Vec::new();
+    assert!(handshake(BROWSER_HEAD, &mut answer) > 0, "the head is accepted");
+    group.bench_function("browser_head", |b| {
+        b.iter(|| handshake(black_box(BROWSER_HEAD), &mut answer));
+    });
     group.finish();
 }
 

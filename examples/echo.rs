@@ -1,6 +1,6 @@
 //! An echo server that counts what it sends back: `cargo run --release --example echo`.
 
-use longwire::{Close, Conn, Handler, Message, Request, Server};
+use longwire::{Close, Conn, Decision, Handler, Message, Request, Server};
 
 /// One on each core. Nothing in it is shared, so nothing in it is locked.
 #[derive(Default)]
@@ -11,20 +11,21 @@ struct Echo {
 /// Kept inline for each connection.
 #[derive(Default)]
 struct Visit {
+    path: String,
     message_count: u64,
 }
 
 impl Handler for Echo {
     type State = Visit;
 
-    fn open(&mut self, conn: &mut Conn<'_, Visit>, request: &Request<'_>) {
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<Visit> {
+        Decision::accept(Visit { path: request.path().to_owned(), message_count: 0 })
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Visit>) {
         self.open_count += 1;
-        println!(
-            "{} asks for {}; {} open on this core",
-            conn.id(),
-            request.path(),
-            self.open_count
-        );
+        let (id, count) = (conn.id(), self.open_count);
+        println!("{id} asks for {}; {count} open on this core", conn.state().path);
     }
 
     fn message(&mut self, conn: &mut Conn<'_, Visit>, message: Message<'_>) {

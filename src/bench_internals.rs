@@ -2,7 +2,8 @@
 
 #![allow(missing_docs, reason = "not an API")]
 
-use crate::proto::handshake::{HeadLimits, HeadScanner, Request, response};
+use crate::proto::handshake::response::{self, AcceptParts};
+use crate::proto::handshake::{HeadLimits, HeadScanner, Request};
 use crate::proto::text::Utf8;
 use crate::proto::{Header, Role, mask, text};
 
@@ -36,24 +37,25 @@ pub fn decode_header(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Parses a request head and writes the answer; returns the answer's length, 0 if it is refused.
-pub fn handshake(head: &[u8]) -> usize {
-    let mut answer = [0; response::ACCEPT_RESPONSE_BYTES_MAX];
-    answer_into(head, &mut answer).unwrap_or(0)
+pub fn handshake(head: &[u8], answer: &mut Vec<u8>) -> usize {
+    answer.clear();
+    let _ = answer_into(head, answer);
+    answer.len()
 }
 
 /// The answer to a request head, if it is an upgrade.
 pub fn handshake_answer(head: &[u8]) -> Option<Vec<u8>> {
-    let mut answer = [0; response::ACCEPT_RESPONSE_BYTES_MAX];
-    let len = answer_into(head, &mut answer)?;
-    Some(answer[..len].to_vec())
+    let mut answer = Vec::new();
+    answer_into(head, &mut answer)?;
+    Some(answer)
 }
 
-fn answer_into(
-    head: &[u8],
-    answer: &mut [u8; response::ACCEPT_RESPONSE_BYTES_MAX],
-) -> Option<usize> {
+fn answer_into(head: &[u8], answer: &mut Vec<u8>) -> Option<()> {
     let limits = HeadLimits::default();
     let len = HeadScanner::default().scan(head, &limits).ok()??;
     let request = Request::parse(&head[..len], &limits).ok()?;
-    Some(response::write_accept(&request, None, answer))
+    let accept_key = response::accept_key(request.upgrade_key().ok()?);
+    let parts = AcceptParts { accept_key, protocol: None, extensions: &[], headers: &[] };
+    response::write_accept(&parts, answer);
+    Some(())
 }

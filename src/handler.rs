@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError};
+use crate::decision::Decision;
 use crate::io::Token;
 use crate::proto::CloseCode;
 use crate::proto::handshake::Request;
@@ -16,16 +17,27 @@ use crate::proto::handshake::Request;
 /// A call must not block: every other connection of the core waits for it. A panic in a call ends
 /// that one connection with close code 1011 (internal error); the handler lives on.
 ///
-/// For one connection the calls are `open`, any number of `message`, `close`, in that order; each
-/// connection that saw `open` sees `close` exactly once.
+/// For one connection the calls are `upgrade`, `open`, any number of `message`, `close`, in that
+/// order; each connection that saw `open` sees `close` exactly once.
 pub trait Handler {
-    /// What is kept for each connection, inline in the connection table: made by `default()` when
-    /// the connection opens and dropped after `close`. Use `()` for nothing.
+    /// What is kept for each connection, inline in the connection table: made by
+    /// [`upgrade`](Self::upgrade), by default with `default()`, and dropped after `close`. Use `()`
+    /// for nothing.
     type State: Default;
 
-    /// The opening handshake is complete. `request` is what the client asked for.
-    fn open(&mut self, conn: &mut Conn<'_, Self::State>, request: &Request<'_>) {
-        let _ = (conn, request);
+    /// A request has come: the opening handshake of a WebSocket, or plain HTTP. By default every
+    /// WebSocket is opened, with `State::default()`, and plain HTTP is answered with 426.
+    ///
+    /// What the connection will need of the request goes into its state: the request itself is gone
+    /// after this call. A panic refuses the request with 500.
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<Self::State> {
+        let _ = request;
+        Decision::accept(Self::State::default())
+    }
+
+    /// The opening handshake is complete.
+    fn open(&mut self, conn: &mut Conn<'_, Self::State>) {
+        let _ = conn;
     }
 
     /// A message has arrived, whole.

@@ -14,9 +14,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("io", &["buf"]),
     ("conn", &["proto", "buf", "policy", "metrics"]),
-    ("handler", &["proto", "conn", "io"]),
+    ("decision", &["proto", "io"]),
+    ("handler", &["proto", "conn", "io", "decision"]),
     ("dialer", &["proto", "conn", "handler"]),
-    ("worker", &["proto", "conn", "buf", "policy", "metrics", "io", "handler", "dialer"]),
+    (
+        "worker",
+        &["proto", "conn", "buf", "policy", "metrics", "io", "decision", "handler", "dialer"],
+    ),
 ];
 
 /// Where `unsafe` may stand. The bare io_uring server of the benchmark has no library to hide in.

@@ -17,6 +17,8 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     /// Queues not in use; a connection takes one for as long as it has something to send.
     pub(crate) outboxes: SpareOutboxes,
+    /// Room to put an answer together; empty between calls.
+    pub(crate) scratch: Vec<u8>,
     /// Bounds.
     pub(crate) limits: Limits,
     /// The time of this turn.

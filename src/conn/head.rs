@@ -6,6 +6,7 @@
 use crate::proto::handshake::{HeadScanner, Refusal, Upgrade, UpgradeError};
 
 use super::frames::Input;
+use super::opening::Deferred;
 use super::{Connection, Core, Phase};
 
 /// The unfinished head of one connection.
@@ -15,6 +16,8 @@ pub(super) struct HeadInbox {
     scanner: HeadScanner,
     /// In the client role: what the answer has to match.
     upgrade: Option<Upgrade>,
+    /// The head is dealt with, and the application is about to decide.
+    deferred: Option<Deferred>,
 }
 
 /// Where a whole head is.
@@ -30,6 +33,16 @@ impl HeadInbox {
     /// Waits for the answer to our own request.
     pub(super) fn for_client(upgrade: Upgrade) -> Self {
         Self { upgrade: Some(upgrade), ..Self::default() }
+    }
+
+    /// Waits for the application.
+    pub(super) fn deferred(deferred: Deferred) -> Self {
+        Self { deferred: Some(deferred), ..Self::default() }
+    }
+
+    /// What the application is to decide about.
+    pub(super) fn take_deferred(&mut self) -> Option<Deferred> {
+        self.deferred.take()
     }
 
     /// Bytes of memory that the head takes so far.
@@ -55,10 +68,13 @@ impl Connection {
                 let scanned = scanner.scan(received, &core.limits.head);
                 if matches!(scanned, Ok(None)) {
                     let bytes = received.to_vec();
-                    self.head = Some(Box::new(HeadInbox { bytes, scanner, upgrade: None }));
+                    let head = HeadInbox { bytes, scanner, ..HeadInbox::default() };
+                    self.head = Some(Box::new(head));
                 }
                 (scanned, received.len())
             }
+            // The client must wait for the answer before it says more (row HS09).
+            Some(head) if head.deferred.is_some() => (Err(Refusal::EarlyBytes), 0),
             Some(head) => {
                 head.bytes.extend_from_slice(received);
                 (head.scanner.scan(&head.bytes, &core.limits.head), head.bytes.len())
@@ -66,7 +82,6 @@ impl Connection {
         };
         let refusal = match scanned {
             Ok(None) => return None,
-            // The client must wait for the answer before it says more (row HS09).
             Ok(Some(head_bytes)) if head_bytes < total => Refusal::EarlyBytes,
             Ok(Some(head_bytes)) => {
                 let collected = self.head.take();

@@ -40,6 +40,7 @@ pub(crate) use frames::{Event, Input};
 pub(crate) use head::HeadStatus;
 pub(crate) use inbox::{Collected, DirectRoom};
 pub(crate) use message::{InPlace, Source};
+pub(crate) use opening::{Deferred, Terms};
 pub(crate) use outbox::Outbox;
 pub(crate) use tls::Tls;
 

@@ -2,12 +2,37 @@
 
 use crate::policy::Tick;
 use crate::proto::Role;
-use crate::proto::handshake::Upgrade;
-use crate::proto::handshake::response::{self, ACCEPT_RESPONSE_BYTES_MAX};
-use crate::proto::handshake::{Refusal, Request};
+use crate::proto::handshake::response::{self, ACCEPT_KEY_CHARS, AcceptParts};
+use crate::proto::handshake::{Refusal, Request, Response, Upgrade};
 
 use super::head::HeadInbox;
 use super::{ConnectError, Connection, Core, Phase};
+
+/// What is needed of a request to answer it with 101.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acceptable {
+    accept_key: [u8; ACCEPT_KEY_CHARS],
+}
+
+/// A request that the application has not decided about yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deferred {
+    /// A refusal if the request is no upgrade.
+    pub(crate) acceptable: Result<Acceptable, Refusal>,
+    /// Whether an HTTP answer has no body.
+    pub(crate) is_head: bool,
+}
+
+/// On what terms a connection is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// The sub-protocol.
+    pub(crate) protocol: Option<&'a str>,
+    /// More header lines of the 101.
+    pub(crate) headers: &'a [u8],
+    /// Whether messages may be compressed.
+    pub(crate) compression: bool,
+}
 
 impl Connection {
     /// A connection in the client role: `request` is the upgrade request, whose answer must match
@@ -19,16 +44,10 @@ impl Connection {
         connection
     }
 
-    /// Answers a whole head. The connection is open if there is a request to show.
-    pub(crate) fn upgrade<'h>(&mut self, head: &'h [u8], core: &mut Core) -> Option<Request<'h>> {
+    /// Judges a whole head. Answers it at once if there is nothing for the application to decide.
+    pub(crate) fn judge<'h>(&mut self, head: &'h [u8], core: &mut Core) -> Option<Request<'h>> {
         match Request::parse(head, &core.limits.head) {
-            Ok(request) => {
-                let mut answer = [0; ACCEPT_RESPONSE_BYTES_MAX];
-                let len = response::write_accept(&request, None, &mut answer);
-                self.outbox_mut(&mut core.outboxes).push_bytes(&answer[..len], &mut core.pool);
-                self.open(core);
-                Some(request)
-            }
+            Ok(request) => Some(request),
             Err(refusal) => {
                 self.refuse(refusal, core);
                 None
@@ -36,14 +55,63 @@ impl Connection {
         }
     }
 
+    /// What is needed of a request to accept it; a refusal if it is no upgrade.
+    pub(crate) fn acceptable(request: &Request<'_>) -> Result<Acceptable, Refusal> {
+        Ok(Acceptable { accept_key: response::accept_key(request.upgrade_key()?) })
+    }
+
+    /// Waits for the application to decide; nothing of the request is kept but what a 101 needs.
+    pub(crate) fn defer(&mut self, deferred: Deferred) {
+        self.head = Some(Box::new(HeadInbox::deferred(deferred)));
+    }
+
+    /// What was deferred, if something is: it is decided now.
+    pub(crate) fn take_deferred(&mut self) -> Option<Deferred> {
+        if self.phase != Phase::Handshake {
+            return None;
+        }
+        let deferred = self.head.as_mut()?.take_deferred()?;
+        self.head = None;
+        Some(deferred)
+    }
+
+    /// Answers with 101 (RFC 6455 §4.2.2): the connection is open.
+    pub(crate) fn accept(&mut self, request: &Acceptable, terms: &Terms<'_>, core: &mut Core) {
+        let parts = AcceptParts {
+            accept_key: request.accept_key,
+            protocol: terms.protocol,
+            extensions: &[],
+            headers: terms.headers,
+        };
+        let mut answer = std::mem::take(&mut core.scratch);
+        response::write_accept(&parts, &mut answer);
+        self.push_answer(answer, core);
+        self.open(core);
+    }
+
+    /// Answers with HTTP, and parts.
+    pub(crate) fn answer(&mut self, response: &Response, to_head: bool, core: &mut Core) {
+        let mut answer = std::mem::take(&mut core.scratch);
+        response.write(to_head, &mut answer);
+        self.head = None;
+        self.push_answer(answer, core);
+        self.drain(core.limits.timeouts.linger, core);
+    }
+
     /// Answers with an HTTP error; nothing that follows is parsed (row R5).
     pub(crate) fn refuse(&mut self, refusal: Refusal, core: &mut Core) {
         core.refused(refusal);
-        let mut answer = Vec::new();
+        let mut answer = std::mem::take(&mut core.scratch);
         refusal.write_response(&mut answer);
         self.head = None;
-        self.outbox_mut(&mut core.outboxes).push_bytes(&answer, &mut core.pool);
+        self.push_answer(answer, core);
         self.drain(core.limits.timeouts.linger, core);
+    }
+
+    fn push_answer(&mut self, mut answer: Vec<u8>, core: &mut Core) {
+        self.outbox_mut(&mut core.outboxes).push_bytes(&answer, &mut core.pool);
+        answer.clear();
+        core.scratch = answer;
     }
 
     /// Messages may flow.

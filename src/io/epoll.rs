@@ -96,6 +96,10 @@ impl Driver for EpollDriver {
 
     const SENDS_AT_ONCE: bool = true;
 
+    fn wake_handle(&self) -> Wake {
+        self.state.wake.clone()
+    }
+
     fn attach(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
         // The request is here already, or nearly (see `Listener::await_first_bytes`), so it is received before
         // the socket is watched: registered now, it would report at once what is known anyway.

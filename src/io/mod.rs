@@ -155,6 +155,9 @@ pub(crate) trait Driver {
         Instant::now()
     }
 
+    /// By which other threads end a wait; it is answered by [`Completion::Woken`].
+    fn wake_handle(&self) -> wake::Wake;
+
     /// Starts to watch a socket under `token`. On error the socket is closed.
     fn attach(&mut self, token: Token, socket: Self::Socket) -> io::Result<()>;
 

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use crate::conn::{Close, ConnectError, Message};
+use crate::decision::Decision;
 use crate::dialer::{ClientHandler, Dialer};
 use crate::handler::{Conn, Conns, Handler};
 use crate::io::{Driver, Outgoing};
@@ -16,11 +17,10 @@ pub(crate) trait Application<D: Driver> {
     /// The application's part of a connection.
     type State;
 
-    /// State of an accepted connection. In the client role each comes with its own.
-    fn accepted_state() -> Option<Self::State>;
+    /// What becomes of a request. Only in the server role.
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<Self::State>;
 
-    /// `request` is what the peer asked for, in the server role.
-    fn open(&mut self, conn: &mut Conn<'_, Self::State>, request: Option<&Request<'_>>);
+    fn open(&mut self, conn: &mut Conn<'_, Self::State>);
 
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
 
@@ -39,14 +39,12 @@ pub(crate) struct Served<H>(pub(crate) H);
 impl<D: Driver, H: Handler> Application<D> for Served<H> {
     type State = H::State;
 
-    fn accepted_state() -> Option<H::State> {
-        Some(H::State::default())
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<H::State> {
+        self.0.upgrade(request)
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, H::State>, request: Option<&Request<'_>>) {
-        if let Some(request) = request {
-            self.0.open(conn, request);
-        }
+    fn open(&mut self, conn: &mut Conn<'_, H::State>) {
+        self.0.open(conn);
     }
 
     #[inline]
@@ -74,11 +72,11 @@ pub(crate) struct Dialed<H>(pub(crate) H);
 impl<D: Outgoing, H: ClientHandler> Application<D> for Dialed<H> {
     type State = H::State;
 
-    fn accepted_state() -> Option<H::State> {
-        None
+    fn upgrade(&mut self, _: &Request<'_>) -> Decision<H::State> {
+        unreachable!("nobody connects to a client")
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, H::State>, _: Option<&Request<'_>>) {
+    fn open(&mut self, conn: &mut Conn<'_, H::State>) {
         self.0.open(conn);
     }
 

@@ -6,11 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::buf::Block;
-use crate::conn::{Collected, Core, Ending, Event, HeadStatus, Input, Message, Phase, Source};
+use crate::conn::{Collected, Core, Ending, Event, Input, Message, Phase, Source};
 use crate::handler::Conn;
 use crate::io::{Completion, Driver, Token};
-use crate::proto::handshake::Request;
-use crate::proto::{CloseCode, Role};
+use crate::proto::CloseCode;
 
 use super::{Application, Entry, Worker};
 
@@ -60,12 +59,15 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                     self.rest_accepting();
                 }
             }
-            Completion::Woken => self.handle_woken(),
+            Completion::Woken => {
+                self.handle_woken();
+                self.handle_decisions();
+            }
         }
     }
 
     /// The connection that a token names, if it is still there.
-    fn live(&mut self, token: Token) -> Option<(&mut Entry<A::State>, &mut Core)> {
+    pub(super) fn live(&mut self, token: Token) -> Option<(&mut Entry<A::State>, &mut Core)> {
         let entry = self.table.get_mut(token.index as usize)?;
         (entry.generation == token.generation).then_some((entry, &mut self.core))
     }
@@ -135,37 +137,14 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         self.mark(token.index);
     }
 
-    fn handle_head(&mut self, token: Token, block: &Block, input: &mut Input) {
-        let Some((entry, core)) = self.live(token) else { return };
-        if entry.connection.role() == Role::Client {
-            if entry.connection.poll_answer(block.bytes(), input, core) {
-                self.tell_opened(token, None);
-            }
-            return;
-        }
-        match entry.connection.poll_head(block.bytes(), input, core) {
-            None => {}
-            Some(HeadStatus::InBlock(len)) => self.tell_open(token, &block.bytes()[..len]),
-            Some(HeadStatus::Collected(bytes)) => self.tell_open(token, &bytes),
-        }
-    }
-
-    fn tell_open(&mut self, token: Token, head: &[u8]) {
-        let Self { table, core, .. } = self;
-        let Some(entry) = table.get_mut(token.index as usize) else { return };
-        let Some(request) = entry.connection.upgrade(head, core) else { return };
-        entry.state = A::accepted_state();
-        self.tell_opened(token, Some(&request));
-    }
-
-    fn tell_opened(&mut self, token: Token, request: Option<&Request<'_>>) {
+    pub(super) fn tell_opened(&mut self, token: Token) {
         let Self { table, core, application, driver, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(state) = &mut entry.state else { return };
         core.metrics.opened.add(1);
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, state, peer: driver };
-        if catch_unwind(AssertUnwindSafe(|| application.open(&mut conn, request))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| application.open(&mut conn))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
         }
     }

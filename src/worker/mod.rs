@@ -13,6 +13,7 @@
 //! With a driver that sends at once (epoll), step 5 also follows each completion, while the
 //! bytes are still in the first-level cache.
 
+mod admit;
 mod application;
 mod clock;
 mod deadlines;
@@ -32,6 +33,7 @@ use slab::Slab;
 
 use crate::buf::{Pool, PoolConfig};
 use crate::conn::{Connection, Core, MaskKeys, Phase, Step};
+use crate::decision::Mailbox;
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
 use crate::policy::{Limits, LogRate, Tick, Ticks};
@@ -142,6 +144,7 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     trimmed_at: Tick,
     stop: Stop,
     log: LogRates,
+    mailbox: Arc<Mailbox<A::State>>,
     shared: Arc<Shared>,
 }
 
@@ -162,11 +165,13 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let core = Core {
             pool: Pool::new(memory),
             outboxes: Vec::new(),
+            scratch: Vec::new(),
             limits,
             now: Tick(0),
             keys: MaskKeys::default(),
             metrics,
         };
+        let mailbox = Arc::new(Mailbox::new(driver.wake_handle()));
         Self {
             driver,
             application,
@@ -181,6 +186,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             trimmed_at: Tick(0),
             stop: Stop::default(),
             log: LogRates { broke: LogRate::new(Tick(0)), accept_failed: LogRate::new(Tick(0)) },
+            mailbox,
             shared,
         }
     }

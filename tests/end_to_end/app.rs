@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
-use longwire::{Close, CloseCode, Conn, ConnId, Handler, Message, Request, Side};
+use longwire::{Close, CloseCode, Conn, ConnId, Decision, Handler, Message, Request, Side};
 
 /// A call of the server, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) struct App {
 /// Kept for each connection.
 #[derive(Debug, Default)]
 pub(crate) struct Visit {
+    /// What is reported once the connection is open.
+    opening: Option<Event>,
     message_count: u64,
     panics_at_close: bool,
 }
@@ -45,7 +47,7 @@ impl App {
 impl Handler for App {
     type State = Visit;
 
-    fn open(&mut self, conn: &mut Conn<'_, Visit>, request: &Request<'_>) {
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<Visit> {
         let headers = request
             .headers()
             .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
@@ -55,8 +57,15 @@ impl Handler for App {
             query: request.query().map(str::to_owned),
             headers,
         };
+        Decision::accept(Visit { opening: Some(event), ..Visit::default() })
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Visit>) {
+        let event = conn.state().opening.take().expect("a connection opens once");
+        let Event::Open { path, .. } = &event else { unreachable!("that is how it was made") };
+        let path = path.clone();
         self.report(conn.id(), event);
-        match request.path() {
+        match path.as_str() {
             "/panic-at-open" => panic!("the application panics, as it was told to"),
             "/panic-at-close" => conn.state().panics_at_close = true,
             "/greet" => conn.send_text("welcome").unwrap(),

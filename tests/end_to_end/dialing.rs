@@ -337,7 +337,7 @@ struct Late {
 impl Handler for Late {
     type State = ();
 
-    fn open(&mut self, conn: &mut Conn<'_, ()>, _: &longwire::Request<'_>) {
+    fn open(&mut self, conn: &mut Conn<'_, ()>) {
         self.waiting.push_back((Instant::now() + Duration::from_millis(50), conn.id()));
     }
 

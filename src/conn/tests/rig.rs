@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::buf::{Block, Pool, PoolConfig, Segment};
 use crate::conn::{
     Close, Collected, ConnectError, Connection, Core, DirectRoom, Ending, Event, HeadStatus, Input,
-    MaskKeys, Message, MessageKind, Phase, Source, Step, Tls,
+    MaskKeys, Message, MessageKind, Phase, Source, Step, Terms, Tls,
 };
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
@@ -93,6 +93,7 @@ pub(super) fn core(limits: Limits) -> Core {
     Core {
         pool: Pool::new(config),
         outboxes: Vec::new(),
+        scratch: Vec::new(),
         limits,
         now: Tick(1000),
         keys: MaskKeys::default(),
@@ -383,10 +384,8 @@ impl Rig {
         }
         let request = match connection.poll_head(block.bytes(), input, core) {
             None => return,
-            Some(HeadStatus::InBlock(len)) => {
-                connection.upgrade(&block.bytes()[..len], core).is_some()
-            }
-            Some(HeadStatus::Collected(bytes)) => connection.upgrade(&bytes, core).is_some(),
+            Some(HeadStatus::InBlock(len)) => judge(connection, &block.bytes()[..len], core),
+            Some(HeadStatus::Collected(bytes)) => judge(connection, &bytes, core),
         };
         assert!(!self.opened, "a connection opens once");
         self.opened = request;
@@ -603,4 +602,20 @@ pub(super) fn assert_fails(bytes: &[u8], code: u16, said: &[u8]) -> Vec<(Message
     assert_eq!((close.code().as_u16(), close.side()), (code, crate::conn::Side::Local));
     assert_eq!((outcome.phase, outcome.shut), (Phase::Lingering, true));
     outcome.messages
+}
+
+/// Accepts every upgrade. Returns whether it was one.
+fn judge(connection: &mut Connection, head: &[u8], core: &mut Core) -> bool {
+    let Some(request) = connection.judge(head, core) else { return false };
+    match Connection::acceptable(&request) {
+        Ok(request) => {
+            let terms = Terms { protocol: None, headers: &[], compression: true };
+            connection.accept(&request, &terms, core);
+            true
+        }
+        Err(refusal) => {
+            connection.refuse(refusal, core);
+            false
+        }
+    }
 }

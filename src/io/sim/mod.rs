@@ -87,6 +87,11 @@ impl<const AT_ONCE: bool> Driver for SimDriver<AT_ONCE> {
         self.net.now()
     }
 
+    /// Without a wake handle of its own, what is used of this has no effect; see [`Net::wake`].
+    fn wake_handle(&self) -> Wake {
+        self.wake.clone().unwrap_or_else(|| Wake::new().expect("a wake handle can be made"))
+    }
+
     fn attach(&mut self, token: Token, mut socket: SimSocket) -> io::Result<()> {
         self.net.0.borrow_mut().attach(token, socket.peer)?;
         socket.attached = true;

@@ -114,6 +114,10 @@ impl Driver for UringDriver {
 
     const SENDS_AT_ONCE: bool = false;
 
+    fn wake_handle(&self) -> Wake {
+        self.wake.clone()
+    }
+
     fn attach(&mut self, token: Token, socket: Socket) -> io::Result<()> {
         // The request is here already, or nearly (see `Listener::await_first_bytes`), so it is
         // received before the socket is polled: armed now, a poll would report at once what is known anyway.

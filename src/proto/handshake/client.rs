@@ -163,7 +163,7 @@ fn append(text: &mut String, name: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::response::{ACCEPT_RESPONSE_BYTES_MAX, write_accept};
+    use super::super::response::{AcceptParts, write_accept};
     use super::super::{HeadLimits, HeadScanner, Request};
     use super::*;
 
@@ -200,9 +200,12 @@ mod tests {
         assert_eq!((request.target(), request.host()), ("/a?b", "[::1]:80"));
         assert_eq!(request.origin(), Some(&b"http://o"[..]));
         assert!(request.protocols().eq(["x", "y"]));
-        let mut out = [0; ACCEPT_RESPONSE_BYTES_MAX];
-        let bytes = write_accept(&request, request.select_protocol(&["y"]), &mut out);
-        assert_eq!(upgrade.parse_response(&out[..bytes]), Ok(Some(bytes)));
+        let accept_key = response::accept_key(request.upgrade_key().unwrap());
+        let protocol = request.select_protocol(&["y"]);
+        let mut out = Vec::new();
+        let parts = AcceptParts { accept_key, protocol, extensions: &[], headers: b"X-A: b\r\n" };
+        write_accept(&parts, &mut out);
+        assert_eq!(upgrade.parse_response(&out), Ok(Some(out.len())));
     }
 
     #[test]

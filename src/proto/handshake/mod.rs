@@ -11,6 +11,7 @@
 //! compared as they came), keep-alive (a refusal ends the connection), permessage-deflate offers
 //! (only the syntax of the extensions is judged here).
 
+mod answer;
 mod client;
 mod fields;
 #[cfg(test)]
@@ -21,7 +22,10 @@ pub(crate) mod response;
 mod scanner;
 mod target;
 
+pub use answer::Response;
+pub(crate) use answer::append_header;
 pub(crate) use client::{Upgrade, UpgradeError};
+pub(crate) use fields::is_token;
 pub use refusal::Refusal;
 pub use request::Request;
 pub(crate) use scanner::HeadScanner;

@@ -119,21 +119,7 @@ impl Refusal {
     /// The reason phrase that belongs to the status (RFC 9110 section 15).
     #[must_use]
     pub const fn reason_phrase(self) -> &'static str {
-        match self.status() {
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            408 => "Request Timeout",
-            414 => "URI Too Long",
-            417 => "Expectation Failed",
-            426 => "Upgrade Required",
-            429 => "Too Many Requests",
-            431 => "Request Header Fields Too Large",
-            503 => "Service Unavailable",
-            505 => "HTTP Version Not Supported",
-            _ => "Bad Request",
-        }
+        reason_phrase(self.status())
     }
 
     /// A fixed label for counters and logs, in `snake_case`. It never holds text of a peer.
@@ -221,6 +207,46 @@ impl Refusal {
             Self::TooManyRequests => (429, "too_many_requests", "too many requests"),
             Self::Overloaded => (503, "overloaded", "no more connections for now"),
         }
+    }
+}
+
+/// The reason phrase that belongs to a status; empty for one that is not listed, as RFC 9112 §4
+/// permits.
+pub(super) const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
     }
 }
 

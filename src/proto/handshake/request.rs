@@ -4,8 +4,9 @@
 //! so that each hostile head has exactly one answer:
 //!
 //! 1. Is it HTTP/1.x at all? Request line, version, header names, `Host`, body framing.
-//! 2. Is it an upgrade? Method, target, `Connection` and `Upgrade`.
-//! 3. Is it one we take? No expectation, no body, version, key, sub-protocols, extensions.
+//! 2. Is it an upgrade? Method, target, `Connection` and `Upgrade`. If not, it may still be plain
+//!    HTTP for the application to answer.
+//! 3. Is it an upgrade we take? No expectation, no body, version, key, sub-protocols, extensions.
 //!
 //! Line ends, control bytes and sizes are the scanner's and are not asked again.
 
@@ -17,25 +18,29 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::fields::{self, OfferedProtocols, Single};
 use super::target::{self, Target};
-use super::{HeadLimits, HeadScanner, Refusal, response};
+use super::{HeadLimits, HeadScanner, Refusal};
 
 /// Characters of a `Sec-WebSocket-Key`: 16 bytes in Base64.
 const KEY_CHARS: usize = 24;
 /// Header places tried first; only a head with more of them pays for `HEADER_COUNT_CAP`.
 const HEADER_COUNT_TYPICAL: usize = 32;
 
-/// A valid opening handshake of a client (RFC 6455 section 4.1), as the server sees it.
+/// A request of a client, as the server sees it: its opening handshake (RFC 6455 section 4.1), or
+/// plain HTTP.
 ///
 /// Everything is borrowed from the bytes that were received, and nothing is decoded: percent
-/// signs stay as they are, and header values are bytes. A `Request` exists only for a request
-/// that the server may answer with 101; all others were refused before with a [`Refusal`].
+/// signs stay as they are, and header values are bytes. A `Request` is valid HTTP without a body;
+/// all others were refused before, with a [`Refusal`]. It may be no upgrade at all: see
+/// [`is_upgrade`](Self::is_upgrade).
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     target: &'a str,
     parts: Target<'a>,
     host: &'a str,
     origin: Option<&'a [u8]>,
-    key: &'a [u8],
+    /// The client's key, or why this cannot be answered with 101.
+    key: Result<&'a [u8], Refusal>,
+    is_head: bool,
     /// The header lines with their line ends, without the empty line.
     field_lines: &'a [u8],
 }
@@ -54,24 +59,50 @@ impl<'a> Request<'a> {
         let host = known.host(line.version_minor)?;
         known.check_framing(line.version_minor)?;
 
-        if line.method != b"GET" {
+        let is_head = line.method == b"HEAD";
+        if line.method != b"GET" && !is_head {
             return Err(Refusal::MethodNotAllowed);
         }
         let parts = Target::parse(line.target)?;
-        if line.version_minor == 0 {
+        let key = if is_head {
+            Err(Refusal::MethodNotAllowed)
+        } else if line.version_minor == 0 {
             // RFC 9110 §7.8: an upgrade in HTTP/1.0 is to be ignored.
-            return Err(Refusal::OutdatedHttpVersion);
+            Err(Refusal::OutdatedHttpVersion)
+        } else if known.is_upgrade() {
+            Ok(known.check_upgrade()?)
+        } else {
+            Err(Refusal::NotAnUpgrade)
+        };
+        if key.is_err() && known.has_body() {
+            return Err(Refusal::UnexpectedBody);
         }
-        let key = known.check_upgrade()?;
         let origin = match known.origin {
             Single::Absent => None,
             Single::Present(origin) => Some(origin),
             Single::Repeated => return Err(Refusal::DuplicateOrigin),
         };
         // RFC 9112 §3.2.2: the authority of an absolute target replaces `Host`.
-        let host = parts.authority.or(host).ok_or(Refusal::MissingHost)?;
+        // HTTP/1.0 could do without either.
+        let host = parts.authority.or(host).unwrap_or_default();
         let field_lines = field_lines.strip_suffix(b"\r\n").unwrap_or(field_lines);
-        Ok(Self { target: line.target, parts, host, origin, key, field_lines })
+        Ok(Self { target: line.target, parts, host, origin, key, is_head, field_lines })
+    }
+
+    /// Whether the client asks for a WebSocket. If not, the request can be answered as HTTP only.
+    #[must_use]
+    pub fn is_upgrade(&self) -> bool {
+        self.key.is_ok()
+    }
+
+    /// The client's key, or the refusal if this is no upgrade.
+    pub(crate) fn upgrade_key(&self) -> Result<&'a [u8], Refusal> {
+        self.key
+    }
+
+    /// Whether the method is HEAD, so that the answer has no body. The only other one is GET.
+    pub(crate) fn is_head(&self) -> bool {
+        self.is_head
     }
 
     /// The path of the target, from its first slash up to the query. It is never decoded.
@@ -142,13 +173,6 @@ impl<'a> Request<'a> {
     /// syntax is valid (RFC 6455 section 9.1), their content is not judged.
     pub fn extensions_header(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.values_of("Sec-WebSocket-Extensions").filter_map(|value| str::from_utf8(value).ok())
-    }
-
-    /// The `Sec-WebSocket-Accept` value that answers this request (RFC 6455 section 4.2.2): the
-    /// SHA-1 of the client's key and a fixed text, in Base64.
-    #[must_use]
-    pub fn accept_key(&self) -> [u8; 28] {
-        response::accept_key(self.key)
     }
 
     fn values_of(&self, wanted: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -301,19 +325,26 @@ impl<'a> KnownFields<'a> {
         }
     }
 
-    /// Whether this is an upgrade we take (RFC 6455 §4.2.1). Returns the key.
-    fn check_upgrade(&self) -> Result<&'a [u8], Refusal> {
-        if !self.connection_upgrade || !self.upgrade_websocket {
-            return Err(Refusal::NotAnUpgrade);
-        }
-        if self.expect {
-            return Err(Refusal::UnexpectedExpect);
-        }
+    /// Whether the client asks for a WebSocket (RFC 6455 §4.2.1).
+    fn is_upgrade(&self) -> bool {
+        self.connection_upgrade && self.upgrade_websocket
+    }
+
+    /// Whether a body is announced.
+    fn has_body(&self) -> bool {
         let body_bytes = match self.content_length {
             Single::Present(value) => fields::content_length(value),
             Single::Absent | Single::Repeated => None,
         };
-        if self.transfer_encoding != Single::Absent || body_bytes.is_some_and(|bytes| bytes > 0) {
+        self.transfer_encoding != Single::Absent || body_bytes.is_some_and(|bytes| bytes > 0)
+    }
+
+    /// Whether this is an upgrade we take (RFC 6455 §4.2.1). Returns the key.
+    fn check_upgrade(&self) -> Result<&'a [u8], Refusal> {
+        if self.expect {
+            return Err(Refusal::UnexpectedExpect);
+        }
+        if self.has_body() {
             return Err(Refusal::UnexpectedBody);
         }
         match self.version {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::conn::{Close, Message, MessageKind, Side};
+use crate::decision::{Decision, Deferral};
 use crate::handler::{Conn, Handler};
 use crate::proto::CloseCode;
 use crate::proto::handshake::Request;
@@ -37,6 +38,18 @@ pub(super) struct Log {
 #[derive(Debug, Default)]
 pub(super) struct App {
     pub(super) log: Rc<RefCell<Log>>,
+    /// Handshakes it has not decided about.
+    pub(super) deferred: Rc<RefCell<Vec<(usize, Deferral<State>)>>>,
+}
+
+/// Lets in those that were not decided about. Returns whether there were any.
+pub(super) fn decide(deferred: &RefCell<Vec<(usize, Deferral<State>)>>) -> bool {
+    let waiting = std::mem::take(&mut *deferred.borrow_mut());
+    let any = !waiting.is_empty();
+    for (peer, deferral) in waiting {
+        deferral.decide(Decision::accept(State::of(peer)));
+    }
+    any
 }
 
 /// What is kept for each connection.
@@ -44,7 +57,14 @@ pub(super) struct App {
 pub(super) struct State {
     peer: Option<usize>,
     next_sequence: usize,
+    opened: bool,
     closed: bool,
+}
+
+impl State {
+    pub(super) fn of(peer: usize) -> Self {
+        Self { peer: Some(peer), ..Self::default() }
+    }
 }
 
 /// Panics with this are meant.
@@ -108,10 +128,22 @@ impl App {
 impl Handler for App {
     type State = State;
 
-    fn open(&mut self, conn: &mut Conn<'_, State>, request: &Request<'_>) {
-        let _watch = self.watch("open");
+    /// Every third peer is let in later, when the test says so.
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<State> {
+        let _watch = self.watch("upgrade");
         let peer = request.path().trim_start_matches('/').parse().unwrap_or(usize::MAX);
-        if conn.state().peer.is_some() {
+        if peer % 3 != 2 {
+            return Decision::accept(State::of(peer));
+        }
+        let deferred = Rc::clone(&self.deferred);
+        Decision::defer(move |deferral| deferred.borrow_mut().push((peer, deferral)))
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, State>) {
+        let _watch = self.watch("open");
+        let state = conn.state();
+        let peer = state.peer.unwrap_or(usize::MAX);
+        if std::mem::replace(&mut state.opened, true) {
             self.fault(format!("peer {peer}: opened with the state of another"));
         }
         if let Ok(SocketAddr::V4(addr)) = conn.peer_addr()
@@ -120,7 +152,6 @@ impl Handler for App {
         {
             self.fault(format!("peer {peer}: its handshake came from {addr}"));
         }
-        conn.state().peer = Some(peer);
         self.log.borrow_mut().peers.entry(peer).or_default().opens += 1;
     }
 

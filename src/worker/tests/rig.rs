@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use crate::buf::PoolConfig;
 use crate::conn::Phase;
+use crate::decision::Deferral;
 use crate::io::sim::{FaultConfig, Net, PeerId, SimDriver};
 use crate::metrics::{Metrics, Stats};
 use crate::policy::{Limits, Tick, Ticks};
 use crate::proto::CloseCode;
 use crate::worker::{Served, Shared, StopOrder, Worker};
 
-use super::app::{App, Log};
+use super::app::{App, Log, State, decide};
 use super::client::Client;
 
 /// Turns in a row that may get nothing and not wait.
@@ -28,6 +29,7 @@ pub(super) struct Rig<const AT_ONCE: bool> {
     pub(super) log: Rc<RefCell<Log>>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) deferred: Rc<RefCell<Vec<(usize, Deferral<State>)>>>,
     running: bool,
 }
 
@@ -48,17 +50,20 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
     pub(super) fn over(driver: SimDriver<AT_ONCE>, limits: Limits, memory: PoolConfig) -> Self {
         let net = driver.net();
         let app = App::default();
-        let log = Rc::clone(&app.log);
+        let (log, deferred) = (Rc::clone(&app.log), Rc::clone(&app.deferred));
         let metrics = Arc::new(Metrics::default());
         let shared = Arc::new(Shared::default());
         let (counters, common) = (Arc::clone(&metrics), Arc::clone(&shared));
         let worker = Worker::new(driver, Served(app), limits, memory, counters, common);
-        Self { worker, net, log, shared, metrics, running: true }
+        Self { worker, net, log, shared, metrics, deferred, running: true }
     }
 
     /// One turn, and the checks. False once the worker has stopped.
     pub(super) fn turn(&mut self) -> bool {
         self.running = self.worker.turn().expect("the simulated wait never fails");
+        if decide(&self.deferred) {
+            self.net.wake();
+        }
         self.check_turn();
         self.running
     }
