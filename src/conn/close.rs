@@ -88,6 +88,9 @@ impl From<UpgradeError> for ConnectError {
             UpgradeError::UnrequestedExtension => {
                 Self::NotWebSocket("the answer selects an extension that was not offered")
             }
+            UpgradeError::ExtensionMismatch => Self::NotWebSocket(
+                "the answer accepts permessage-deflate other than it was offered",
+            ),
         }
     }
 }

@@ -100,7 +100,7 @@ impl Connection {
     /// there. Bytes behind it are frames and stay in the input.
     pub(crate) fn poll_answer(&mut self, block: &[u8], input: &mut Input, core: &mut Core) -> bool {
         let Some(head) = &mut self.head else { return false };
-        let Some(upgrade) = &head.upgrade else { return false };
+        let Some(upgrade) = &mut head.upgrade else { return false };
         let before = head.bytes.len();
         head.bytes.extend_from_slice(input.rest(block));
         match upgrade.parse_response(&head.bytes) {

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::extensions::{self, DeflateParams, DeflatePolicy};
 use super::fields::{self, Single};
 use super::response;
 
@@ -23,6 +24,8 @@ const STATUS_LINE_START: &[u8] = b"HTTP/1.1 ";
 pub(crate) struct Upgrade {
     key: String,
     offered_protocols: Vec<String>,
+    offered_deflate: Option<DeflatePolicy>,
+    deflate: Option<DeflateParams>,
 }
 
 /// Why a server's answer is no valid 101.
@@ -42,14 +45,34 @@ pub(crate) enum UpgradeError {
     AcceptMismatch,
     /// A sub-protocol that was not offered, or more than one.
     UnrequestedProtocol,
-    /// An extension, and none was offered.
+    /// An extension that was not offered.
     UnrequestedExtension,
+    /// permessage-deflate with parameters that do not answer the offer (RFC 7692 §7.1).
+    ExtensionMismatch,
 }
 
 impl Upgrade {
     /// A handshake with this nonce. RFC 6455 §4.1 asks for 16 fresh random bytes.
     pub(crate) fn new(random: [u8; 16]) -> Self {
-        Self { key: STANDARD.encode(random), offered_protocols: Vec::new() }
+        Self {
+            key: STANDARD.encode(random),
+            offered_protocols: Vec::new(),
+            offered_deflate: None,
+            deflate: None,
+        }
+    }
+
+    /// Makes the request offer permessage-deflate. The offer leaves with
+    /// [`request_bytes`](Self::request_bytes).
+    #[cfg_attr(not(test), expect(dead_code, reason = "no client compresses yet"))]
+    pub(crate) fn offer_deflate(&mut self, policy: DeflatePolicy) {
+        self.offered_deflate = Some(policy);
+    }
+
+    /// What was agreed about compression; known once the answer is complete and valid.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no client compresses yet"))]
+    pub(crate) fn deflate(&self) -> Option<DeflateParams> {
+        self.deflate
     }
 
     /// The bytes to send. `target` begins with a slash; `headers` are sent as they are.
@@ -69,6 +92,9 @@ impl Upgrade {
         if !protocols.is_empty() {
             append(&mut text, "Sec-WebSocket-Protocol", &protocols.join(", "));
         }
+        if let Some(policy) = &self.offered_deflate {
+            append(&mut text, "Sec-WebSocket-Extensions", &extensions::offer(policy));
+        }
         for (name, value) in headers {
             append(&mut text, name, value);
         }
@@ -78,7 +104,7 @@ impl Upgrade {
 
     /// Judges what has been received so far. Returns the length of the head once it is complete
     /// and valid; what follows it are frames. `None` asks for more bytes.
-    pub(crate) fn parse_response(&self, bytes: &[u8]) -> Result<Option<usize>, UpgradeError> {
+    pub(crate) fn parse_response(&mut self, bytes: &[u8]) -> Result<Option<usize>, UpgradeError> {
         let start_bytes = bytes.len().min(STATUS_LINE_START.len());
         if bytes[..start_bytes] != STATUS_LINE_START[..start_bytes] {
             return Err(UpgradeError::MalformedResponse);
@@ -96,7 +122,10 @@ impl Upgrade {
             Err(_) => return Err(UpgradeError::MalformedResponse),
         };
         match response.code {
-            Some(101) => self.check_headers(response.headers)?,
+            Some(101) => {
+                self.check_headers(response.headers)?;
+                self.deflate = self.check_extensions(response.headers)?;
+            }
             Some(status) => return Err(UpgradeError::Refused(status)),
             None => return Err(UpgradeError::MalformedResponse),
         }
@@ -118,8 +147,6 @@ impl Upgrade {
                 accept.record(header.value);
             } else if is("Sec-WebSocket-Protocol") {
                 protocol.record(header.value);
-            } else if is("Sec-WebSocket-Extensions") {
-                return Err(UpgradeError::UnrequestedExtension);
             }
         }
         if !matches!(upgrade, Single::Present(value) if value.eq_ignore_ascii_case(b"websocket")) {
@@ -138,6 +165,22 @@ impl Upgrade {
             Single::Present(_) | Single::Repeated => Err(UpgradeError::UnrequestedProtocol),
         }
     }
+
+    fn check_extensions(
+        &self,
+        headers: &[httparse::Header<'_>],
+    ) -> Result<Option<DeflateParams>, UpgradeError> {
+        let mut lines = headers
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case("Sec-WebSocket-Extensions"))
+            .map(|header| header.value)
+            .peekable();
+        match &self.offered_deflate {
+            Some(policy) => extensions::accept_answer(lines, policy),
+            None if lines.peek().is_some() => Err(UpgradeError::UnrequestedExtension),
+            None => Ok(None),
+        }
+    }
 }
 
 impl fmt::Display for UpgradeError {
@@ -151,6 +194,7 @@ impl fmt::Display for UpgradeError {
             Self::AcceptMismatch => f.write_str("the accept key answers another request"),
             Self::UnrequestedProtocol => f.write_str("a sub-protocol that was not offered"),
             Self::UnrequestedExtension => f.write_str("an extension that was not offered"),
+            Self::ExtensionMismatch => f.write_str("permessage-deflate other than it was offered"),
         }
     }
 }
@@ -253,6 +297,32 @@ mod tests {
             let response = format!("{}\r\n", VALID.replacen(from, to, 1));
             assert_eq!(judge(&response), Err(error), "{from:?} replaced by {to:?}");
         }
+    }
+
+    #[test]
+    fn client_learns_whether_its_offer_of_compression_is_taken() {
+        let mut upgrade = Upgrade::new(*b"the sample nonce");
+        upgrade.offer_deflate(DeflatePolicy { context_takeover: true, window_bits_max: 15 });
+        let head = String::from_utf8(upgrade.request_bytes("a.example", "/", &[], &[])).unwrap();
+        let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        assert!(head.contains(offer), "{head}");
+
+        let response = format!("{VALID}\r\n");
+        assert_eq!(upgrade.parse_response(response.as_bytes()), Ok(Some(response.len())));
+        assert_eq!(upgrade.deflate(), None, "the server took none");
+
+        let header = "sec-websocket-extensions: permessage-deflate; client_max_window_bits=12\r\n";
+        let response = format!("{VALID}{header}\r\n");
+        for end in 0..response.len() {
+            assert_eq!(upgrade.parse_response(&response.as_bytes()[..end]), Ok(None));
+            assert_eq!(upgrade.deflate(), None, "the answer is not complete");
+        }
+        assert_eq!(upgrade.parse_response(response.as_bytes()), Ok(Some(response.len())));
+        assert_eq!(upgrade.deflate().unwrap().client_window_bits, 12);
+
+        let response = format!("{VALID}{}\r\n", header.repeat(2));
+        let error = upgrade.parse_response(response.as_bytes());
+        assert_eq!(error, Err(UpgradeError::ExtensionMismatch));
     }
 
     #[test]

@@ -106,62 +106,126 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// One piece of a `Sec-WebSocket-Extensions` line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExtensionPart<'a> {
+    /// The name with which an element of the list begins.
+    Name(&'a [u8]),
+    /// A parameter of the element begun last.
+    Parameter { name: &'a [u8], value: ParameterValue<'a> },
+    /// Here the line breaks its grammar; nothing follows.
+    Malformed,
+}
+
+/// What stands behind the `=` of an extension's parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ParameterValue<'a> {
+    /// There is no `=`.
+    Absent,
+    /// A token.
+    Token(&'a [u8]),
+    /// A token in quotes. Nothing here takes one, so what it says is not kept.
+    Quoted,
+}
+
 /// Whether one `Sec-WebSocket-Extensions` line keeps its grammar (RFC 6455 §9.1).
+pub(super) fn extensions_are_well_formed(value: &[u8]) -> bool {
+    let mut found = false;
+    for part in ExtensionParts::new(value) {
+        match part {
+            ExtensionPart::Name(_) => found = true,
+            ExtensionPart::Parameter { .. } => {}
+            ExtensionPart::Malformed => return false,
+        }
+    }
+    found
+}
+
+/// The pieces of one `Sec-WebSocket-Extensions` line, in one pass over it (RFC 6455 §9.1).
 ///
 /// ```text
 /// line      = element *( "," element )      empty elements are skipped, one must be left
 /// element   = token *( ";" parameter )
 /// parameter = token [ "=" ( token | quoted token ) ]
 /// ```
-pub(super) fn extensions_are_well_formed(value: &[u8]) -> bool {
-    let mut rest = trim_blanks(value);
-    let mut found = false;
-    while !rest.is_empty() {
-        if let [b',', after @ ..] = rest {
-            rest = trim_blanks(after);
-            continue;
-        }
-        let Some(after) = skip_extension(rest) else { return false };
-        if !(after.is_empty() || after.starts_with(b",")) {
-            return false;
-        }
-        found = true;
-        rest = after;
-    }
-    found
+///
+/// That one element is left is not asked here.
+#[derive(Clone, Debug)]
+pub(super) struct ExtensionParts<'a> {
+    /// What is not taken apart yet, without blanks at its start.
+    rest: &'a [u8],
+    within_element: bool,
 }
 
-/// What follows one extension with its parameters, or none if it is malformed.
-fn skip_extension(bytes: &[u8]) -> Option<&[u8]> {
-    let mut rest = skip_token(bytes)?;
-    while let [b';', after @ ..] = rest {
-        rest = skip_token(skip_blanks(after))?;
-        if let [b'=', after @ ..] = rest {
-            rest = skip_parameter_value(skip_blanks(after))?;
-        }
+impl<'a> ExtensionParts<'a> {
+    pub(super) fn new(line: &'a [u8]) -> Self {
+        Self { rest: trim_blanks(line), within_element: false }
     }
-    Some(rest)
-}
 
-/// What follows a parameter's value. Unquoted, a quoted value has to be a token as well, so the
-/// backslash of a quoted pair must stand before a byte of a token.
-fn skip_parameter_value(bytes: &[u8]) -> Option<&[u8]> {
-    let [b'"', quoted @ ..] = bytes else { return skip_token(bytes) };
-    let mut rest = quoted;
-    loop {
-        rest = match rest {
-            [b'"', after @ ..] if rest.len() < quoted.len() => return Some(skip_blanks(after)),
-            [b'\\', byte, after @ ..] if is_token_byte(*byte) => after,
-            [byte, after @ ..] if is_token_byte(*byte) => after,
-            _ => return None,
+    /// The next name or parameter. None where the grammar is broken.
+    fn part(&mut self) -> Option<ExtensionPart<'a>> {
+        if !self.within_element {
+            self.within_element = true;
+            return self.token().map(ExtensionPart::Name);
+        }
+        let [b';', after @ ..] = self.rest else { return None };
+        self.rest = skip_blanks(after);
+        let name = self.token()?;
+        let value = match self.rest {
+            [b'=', after @ ..] => {
+                self.rest = skip_blanks(after);
+                self.parameter_value()?
+            }
+            _ => ParameterValue::Absent,
         };
+        Some(ExtensionPart::Parameter { name, value })
+    }
+
+    /// A parameter's value. Unquoted, a quoted value has to be a token as well, so the backslash of
+    /// a quoted pair must stand before a byte of a token.
+    fn parameter_value(&mut self) -> Option<ParameterValue<'a>> {
+        let [b'"', quoted @ ..] = self.rest else { return self.token().map(ParameterValue::Token) };
+        let mut rest = quoted;
+        loop {
+            rest = match rest {
+                [b'"', after @ ..] if rest.len() < quoted.len() => {
+                    self.rest = skip_blanks(after);
+                    return Some(ParameterValue::Quoted);
+                }
+                [b'\\', byte, after @ ..] if is_token_byte(*byte) => after,
+                [byte, after @ ..] if is_token_byte(*byte) => after,
+                _ => return None,
+            };
+        }
+    }
+
+    /// A token; the blanks behind it are passed over.
+    fn token(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest;
+        let end = rest.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(rest.len());
+        let (token, after) = rest.split_at(end);
+        self.rest = skip_blanks(after);
+        (!token.is_empty()).then_some(token)
     }
 }
 
-/// What follows a token and the blanks behind it, or none if there is no token.
-fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
-    let end = bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len());
-    (end > 0).then(|| skip_blanks(&bytes[end..]))
+impl<'a> Iterator for ExtensionParts<'a> {
+    type Item = ExtensionPart<'a>;
+
+    fn next(&mut self) -> Option<ExtensionPart<'a>> {
+        while let [b',', after @ ..] = self.rest {
+            self.rest = skip_blanks(after);
+            self.within_element = false;
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let part = self.part();
+        if part.is_none() {
+            self.rest = &[];
+        }
+        Some(part.unwrap_or(ExtensionPart::Malformed))
+    }
 }
 
 fn skip_blanks(mut bytes: &[u8]) -> &[u8] {

@@ -8,11 +8,13 @@
 //! cut into reads cannot change the answer.
 //!
 //! Deliberately absent: bodies (a request that has one is refused), percent-decoding (paths are
-//! compared as they came), keep-alive (a refusal ends the connection), permessage-deflate offers
-//! (only the syntax of the extensions is judged here).
+//! compared as they came), keep-alive (a refusal ends the connection). Whether to compress at
+//! all is the caller's choice: [`extensions::accept_offer`] reads the offers of a valid request.
 
 mod answer;
 mod client;
+#[cfg_attr(not(test), expect(dead_code, reason = "no connection negotiates compression yet"))]
+pub(crate) mod extensions;
 mod fields;
 #[cfg(test)]
 mod hostile_heads;
