@@ -1,10 +1,12 @@
 //! RFC 6455 over byte slices: frames, messages, close codes and the opening handshake, for the
-//! server and the client role.
+//! server and the client role. RFC 7692: compressed messages.
 //!
 //! Sans-I/O: no socket, no clock, no buffer of its own. Everything is a function of bytes, and
 //! errors name what the peer did ([`Violation`], [`LimitExceeded`], `handshake::Refusal`).
 
 pub(crate) mod close;
+#[cfg_attr(not(test), expect(dead_code, reason = "no connection negotiates compression yet"))]
+pub(crate) mod deflate;
 pub(crate) mod encoder;
 pub(crate) mod handshake;
 pub(crate) mod header;

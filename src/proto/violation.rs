@@ -38,6 +38,8 @@ pub enum Violation {
     InterruptedMessage,
     /// A text message or a close reason is not UTF-8 (RFC 6455 §8.1).
     InvalidUtf8,
+    /// A compressed message is not valid DEFLATE data (RFC 7692 §7.2.2).
+    MalformedDeflate,
     /// A Close frame with a payload of one byte, half a close code (RFC 6455 §5.5.1).
     TruncatedClose,
     /// A Close frame with a code that must not be sent (RFC 6455 §7.4).
@@ -45,11 +47,11 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// The code of the Close frame that answers this violation: 1007 for text that is not UTF-8,
-    /// 1002 for all else (RFC 6455 §7.4.1).
+    /// The code of the Close frame that answers this violation: 1007 for text that is not UTF-8
+    /// and for compressed data that is no such data, 1002 for all else (RFC 6455 §7.4.1).
     pub const fn close_code(self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::MalformedDeflate => CloseCode::INVALID_PAYLOAD,
             Self::ReservedBit
             | Self::ReservedOpcode
             | Self::FragmentedControl
@@ -80,6 +82,7 @@ impl fmt::Display for Violation {
             Self::UnexpectedContinuation => "continuation without an open message",
             Self::InterruptedMessage => "new message inside an open one",
             Self::InvalidUtf8 => "text that is not UTF-8",
+            Self::MalformedDeflate => "compressed data that is not DEFLATE",
             Self::TruncatedClose => "close payload of one byte",
             Self::InvalidCloseCode => "close code that must not be sent",
         })
@@ -143,7 +146,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_fault_closes_with_1007_and_frame_fault_with_1002() {
+    fn fault_of_the_data_closes_with_1007_and_of_the_frame_with_1002() {
+        assert_eq!(Violation::MalformedDeflate.close_code().as_u16(), 1007);
         assert_eq!(Violation::InvalidUtf8.close_code().as_u16(), 1007);
         for violation in [
             Violation::ReservedBit,
