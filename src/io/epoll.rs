@@ -1,8 +1,9 @@
 //! The driver over epoll: the backend where io_uring is forbidden or too old.
 //!
-//! A socket is registered edge-triggered, once its first bytes were received, and once more the
-//! first time it is full, to be told of room. Receives and sends are direct system calls; what they
-//! come to is told as completions. Receives happen lazily, one per call of `poll_completion`, so each block is handed over while it is hot.
+//! A socket is registered edge-triggered, once its first bytes were received or, if it is outgoing,
+//! from the start, and once more the first time it is full, to be told of room. Receives and sends
+//! are direct system calls; what they come to is told as completions. Receives happen lazily, one
+//! per call of `poll_completion`, so each block is handed over while it is hot.
 //!
 //! INVARIANT: a connection whose socket may have something to receive is `READY` in the table;
 //! one with a send that the socket did not take is in `waiting`.
@@ -188,7 +189,10 @@ impl Driver for EpollDriver {
 
 impl Outgoing for EpollDriver {
     fn attach_outgoing(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
-        self.attach(token, socket)
+        // Here the peer does not speak first: a receive before the socket is watched would be vain.
+        self.state.table.insert(token, socket);
+        self.state.watch(token, WATCHED);
+        Ok(())
     }
 }
 
@@ -319,8 +323,9 @@ impl State {
         None
     }
 
-    /// Has epoll watch a connection: from its first receive on for what comes, and from the first
-    /// time its socket is full also for room. Few sockets ever are.
+    /// Has epoll watch a connection: from its first receive on, or from the start if it is outgoing,
+    /// for what comes, and from the first time its socket is full also for room. Few sockets ever
+    /// are.
     fn watch(&mut self, token: Token, flag: u16) {
         let Some(entry) = self.table.find_open(token) else { return };
         if entry.has(flag) || entry.has(DONE) {

@@ -3,6 +3,7 @@
 //! Each test is generic and runs once per driver. Where io_uring is forbidden its runs end at
 //! once with a note. Tests that change or count what belongs to the whole process run in a child.
 
+mod outgoing;
 mod process;
 mod rig;
 mod transfer;

@@ -12,6 +12,7 @@
 
 #![expect(unsafe_code, reason = "memory is handed to the kernel")]
 
+mod outgoing;
 pub(crate) mod probe;
 mod ring;
 mod setup;
@@ -41,7 +42,7 @@ use super::table::{
     STARVED_WAIT_MAX, Table,
 };
 use super::wake::Wake;
-use super::{Closing, Completion, Driver, Outgoing, Patience, Token};
+use super::{Closing, Completion, Driver, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
 /// Rounds of receives between two waits, one block for each connection in line: peers that never
@@ -260,17 +261,6 @@ impl Driver for UringDriver {
         self.bytes_left = BYTES_PER_WAIT_MAX;
         self.starved = false;
         Ok(())
-    }
-}
-
-impl Outgoing for UringDriver {
-    fn attach_outgoing(&mut self, token: Token, socket: OwnedFd) -> io::Result<()> {
-        // The ring waits for room in the socket by itself, but only if it may.
-        socket::set_blocking(socket.as_fd())?;
-        if self.slots.is_some() {
-            return self.attach_slot(token, socket.as_fd());
-        }
-        self.attach(token, Socket::Descriptor(socket))
     }
 }
 
@@ -510,8 +500,7 @@ impl UringDriver {
         self.push_for_conn(poll.build(), Op::Poll, token);
     }
 
-    /// Arms the poll of a new connection, or one that the kernel has ended, once nothing is left to
-    /// receive.
+    /// Arms the poll of a connection that has none, once nothing is left to receive.
     ///
     /// The usual reason for an end is that the kernel had no room for completions. At a readable socket the
     /// new poll would fire at once and take up room again, so that with many of them no receive

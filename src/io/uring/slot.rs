@@ -14,8 +14,8 @@ use io_uring::{opcode, types};
 
 use super::UringDriver;
 use super::user_data::{NOBODY, Op};
+use crate::io::Token;
 use crate::io::table::SHUTTING;
-use crate::io::{Driver, Token};
 
 /// `struct linger` of a close that resets. Static, because the kernel reads it later.
 static RESET: [i32; 2] = [1, 0];
@@ -84,16 +84,16 @@ impl UringDriver {
         }
     }
 
-    /// Keeps a socket of this process in the file table instead of the descriptor table.
+    /// Takes in a socket of this process, in the file table instead of the descriptor table.
     ///
     /// Its slot is the index of the token, which is in use by one connection at a time. A ring
     /// either accepts or connects, so the kernel never chooses the slot of another.
-    pub(super) fn attach_slot(&mut self, token: Token, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn insert_slot(&mut self, token: Token, socket: BorrowedFd<'_>) -> io::Result<()> {
         assert!(self.listener.is_none(), "the kernel chooses the slots of what it accepts");
         self.ring.update_slot(token.index, socket.as_raw_fd())?;
-        let slots = self.slots.as_ref().expect("connections are kept in slots");
-        let socket = slots.own(token.index);
-        self.attach(token, socket)
+        let slot = RawFd::try_from(token.index).expect("a table has at most 2^20 slots");
+        self.table.insert_raw(token, slot);
+        Ok(())
     }
 
     /// Submits the closes of sockets that were not attached.
