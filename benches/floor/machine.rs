@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) fn print() {
+/// Processor, cores, kernel and date, in one line.
+pub(crate) fn line() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| {
@@ -13,7 +14,7 @@ pub(crate) fn print() {
         .unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let core_count = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{cpu}, {core_count} cores; Linux {}; {}", kernel.trim(), date());
+    format!("{cpu}, {core_count} cores; Linux {}; {}", kernel.trim(), date())
 }
 
 /// Today in UTC, as `2025-01-31`.

@@ -75,19 +75,19 @@ fn run(options: &Options) -> io::Result<Verdict> {
         }
         Command::Bare => serve_bare(options),
         Command::Echo => {
-            machine::print();
+            println!("{}", machine::line());
             echo::run(options)
         }
         Command::Memory => {
-            machine::print();
+            println!("{}", machine::line());
             memory::run(options)
         }
         Command::Accept => {
-            machine::print();
+            println!("{}", machine::line());
             accept::run(options)
         }
         Command::Generator => {
-            machine::print();
+            println!("{}", machine::line());
             generator::run(options)
         }
     }

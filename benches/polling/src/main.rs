@@ -8,6 +8,7 @@
 mod arguments;
 mod clock;
 mod crowd;
+#[path = "../../floor/machine.rs"]
 mod machine;
 mod measure;
 mod process;
