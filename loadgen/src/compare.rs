@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::report::{Better, Figure, Report, Unit};
 use crate::show::{self, json, table::Style};
+use crate::spread::Spread;
 
 /// Settings that say where the server was, not what was done to it.
 const SETTINGS_OF_THE_PLACE: [&str; 7] =
@@ -77,14 +78,6 @@ pub(crate) struct Row {
     /// b / a; None if a side is missing or a is 0.
     pub(crate) ratio: Option<Spread>,
     pub(crate) verdict: Verdict,
-}
-
-/// The median of several values and their range.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) lowest: f64,
-    pub(crate) highest: f64,
 }
 
 /// What b is, seen from a.
@@ -178,34 +171,6 @@ impl Row {
     }
 }
 
-impl Spread {
-    /// None of no values.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (lowest, highest) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len().is_multiple_of(2) {
-            f64::midpoint(values[middle - 1], values[middle])
-        } else {
-            values[middle]
-        };
-        Some(Self { median, lowest, highest })
-    }
-
-    /// The ratio of the medians, between the furthest that any two runs are apart.
-    fn over(self, base: Self) -> Option<Self> {
-        (base.lowest > 0.0).then(|| Self {
-            median: self.median / base.median,
-            lowest: self.lowest / base.highest,
-            highest: self.highest / base.lowest,
-        })
-    }
-
-    pub(crate) fn is_point(self) -> bool {
-        self.lowest == self.highest
-    }
-}
-
 impl Verdict {
     fn of(a: Option<Spread>, b: Option<Spread>, better: Better) -> Self {
         let Some((a, b)) = a.zip(b) else { return Self::OneSided };
@@ -294,14 +259,6 @@ mod tests {
     fn args(files: &[&str], others: &[&str], base: &[&str]) -> CompareArgs {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
         CompareArgs { files: paths(files), others: paths(others), base: paths(base), json: false }
-    }
-
-    #[test]
-    fn side_is_its_median_and_its_range() {
-        let spread = Spread::of(vec![3.0, 1.0, 10.0]);
-        assert_eq!(spread, Some(Spread { median: 3.0, lowest: 1.0, highest: 10.0 }));
-        assert_eq!(Spread::of(vec![4.0, 1.0]).map(|spread| spread.median), Some(2.5));
-        assert_eq!(Spread::of(Vec::new()), None);
     }
 
     #[test]

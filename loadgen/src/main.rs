@@ -16,6 +16,7 @@ mod report;
 mod scenario;
 mod show;
 mod signals;
+mod spread;
 mod units;
 mod url;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::results::{Cell, Results, Round, Row, Spread};
+use super::results::{Cell, Results, Round, Row};
 
 /// Of this format.
 const SCHEMA: u32 = 1;
@@ -49,12 +49,12 @@ fn cell(results: &Results, row: &Row, index: usize) -> Value {
     let cell: &Cell = &row.cells[index];
     let floor = results.matrix.floor_index();
     let first = (0..row.cells.len()).find(|other| Some(*other) != floor);
-    let ratio = |to: Option<usize>| to.and_then(|to| row.ratio(index, to)).map(spread);
+    let ratio = |to: Option<usize>| to.and_then(|to| row.ratio(index, to));
     json!({
         "server": results.matrix.servers[index].name,
         "excused": cell.excused,
         "rounds": cell.rounds.iter().map(round).collect::<Vec<_>>(),
-        "value": cell.spread().map(spread),
+        "value": cell.spread(),
         "to_floor": ratio(floor),
         "to_first": ratio(first),
     })
@@ -72,10 +72,6 @@ fn round(round: &Round) -> Value {
             "generator_was_limit": run.was_limit,
         }),
     }
-}
-
-fn spread(spread: Spread) -> Value {
-    json!({ "median": spread.median, "lowest": spread.lowest, "highest": spread.highest })
 }
 
 #[cfg(test)]

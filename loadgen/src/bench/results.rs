@@ -4,6 +4,7 @@ use super::generator::Missing;
 use super::matrix::{Matrix, Server, Workload};
 use crate::machine::Machine;
 use crate::report::{Better, Report, Unit, unit_of, utc_now};
+use crate::spread::Spread;
 
 /// How the note begins with which a run says that it measured itself.
 const LIMIT_NOTE: &str = "the generator was the limit";
@@ -59,14 +60,6 @@ pub(super) struct Run {
     pub(super) error: Option<String>,
     /// It says that the generator was the limit.
     pub(super) was_limit: bool,
-}
-
-/// Median and range of a cell, or of its ratios.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) lowest: f64,
-    pub(super) highest: f64,
 }
 
 impl Results {
@@ -193,21 +186,6 @@ impl Run {
     }
 }
 
-impl Spread {
-    /// None of nothing.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (lowest, highest) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len().is_multiple_of(2) {
-            f64::midpoint(values[middle - 1], values[middle])
-        } else {
-            values[middle]
-        };
-        Some(Self { median, lowest, highest })
-    }
-}
-
 fn reason(missing: Missing) -> String {
     match missing {
         Missing::Failed(reason) => reason,
@@ -219,14 +197,6 @@ fn reason(missing: Missing) -> String {
 mod tests {
     use super::*;
     use crate::bench::sample;
-
-    #[test]
-    fn median_is_the_middle_or_between_the_two_middle_ones() {
-        let spread = Spread::of(vec![9.0, 1.0, 2.0]).unwrap();
-        assert_eq!(spread, Spread { median: 2.0, lowest: 1.0, highest: 9.0 });
-        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 9.0]).unwrap().median, 3.0);
-        assert_eq!(Spread::of(Vec::new()), None);
-    }
 
     #[test]
     fn ratio_is_made_within_rounds_and_not_of_medians() {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::compare::{Comparison, Row, Side, Spread, Verdict};
+use crate::compare::{Comparison, Row, Side, Verdict};
 use crate::show::table::{Style, push_wrapped};
 use crate::show::{figure_text, printable};
+use crate::spread::Spread;
 use crate::units;
 
 /// The whole table, ending in a line break.
