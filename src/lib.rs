@@ -42,6 +42,8 @@ mod policy;
 mod proto;
 mod server;
 mod threads;
+#[cfg_attr(not(test), expect(dead_code, reason = "the record layer takes it up"))]
+mod tls;
 mod worker;
 
 pub use client::Client;
@@ -57,6 +59,9 @@ pub use metrics::Stats;
 pub use proto::handshake::{Refusal, Request, Response};
 pub use proto::{CloseCode, LimitExceeded, Violation};
 pub use server::{Handle, Server};
+#[cfg(feature = "cli")]
+pub use tls::self_signed;
+pub use tls::{ClientAuth, ClientTls, Reloaded, Tls, TlsError, TlsWarning, TlsWatcher};
 
 #[doc(hidden)]
 pub mod bench_internals;

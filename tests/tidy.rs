@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("policy", &["proto"]),
     ("metrics", &[]),
+    ("tls", &[]),
     ("io", &["buf"]),
     ("conn", &["proto", "buf", "policy", "metrics"]),
     ("decision", &["proto", "io"]),

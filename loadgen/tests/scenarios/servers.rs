@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use longwire::{
-    BackendChoice, CloseCode, Conn, ConnId, Conns, Handle, Handler, Message, Request, Server,
+    BackendChoice, CloseCode, Conn, ConnId, Conns, Handle, Handler, Message, Server,
 };
 
 /// What a server does wrong, if anything.
@@ -113,7 +113,7 @@ impl Broadcast {
 impl Handler for Broadcast {
     type State = ();
 
-    fn open(&mut self, conn: &mut Conn<'_, ()>, _: &Request<'_>) {
+    fn open(&mut self, conn: &mut Conn<'_, ()>) {
         self.subscribers.push(conn.id());
     }
 
