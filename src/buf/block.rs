@@ -19,6 +19,14 @@ impl Block {
         Self(Box::default())
     }
 
+    /// Makes the block larger, where it lies if the allocator can; what is new is zero.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        let mut memory = std::mem::take(&mut self.0).into_vec();
+        memory.reserve_exact(bytes - memory.len());
+        memory.resize(bytes, 0);
+        self.0 = memory.into_boxed_slice();
+    }
+
     /// Size in bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -85,6 +85,28 @@ impl Pool {
         Block::zeroed(class_bytes(class_index))
     }
 
+    /// Makes room for `payload_bytes` in a sized block, of which there will never be more than
+    /// `payload_bytes_max`. It grows where it lies, so that growing takes no second block.
+    pub(crate) fn grow(
+        &mut self,
+        block: &mut Block,
+        payload_bytes: usize,
+        payload_bytes_max: usize,
+    ) {
+        if block.is_empty() {
+            *block = self.take(payload_bytes.min(payload_bytes_max));
+        }
+        let class_payload_bytes = class_bytes(class_of(payload_bytes)) - HEADER_ROOM;
+        let mut bytes = class_payload_bytes.min(payload_bytes_max) + HEADER_ROOM;
+        if bytes == RECEIVE_BLOCK_BYTES {
+            bytes += 1;
+        }
+        if bytes > block.len() {
+            self.sized_lent_bytes += bytes - block.len();
+            block.grow(bytes);
+        }
+    }
+
     /// A free block with room for `payload_bytes`, only if the core has one at hand.
     ///
     /// This is how a peer that announces a large message gets its final place at once without an
@@ -111,8 +133,9 @@ impl Pool {
         self.sized_lent -= 1;
         self.sized_lent_bytes -= block.len();
         let class_index = class_of(block.len() - HEADER_ROOM);
-        debug_assert_eq!(class_bytes(class_index), block.len(), "a block of a known size");
-        if self.spare_bytes + block.len() > self.config.spare_bytes_max {
+        // One that grew up to a limit has no class.
+        let of_class = class_bytes(class_index) == block.len();
+        if !of_class || self.spare_bytes + block.len() > self.config.spare_bytes_max {
             return;
         }
         if let Some(class) = self.classes.get_mut(class_index) {
@@ -208,6 +231,26 @@ mod tests {
             assert!(block.len() < (2 * bytes).max(CLASS_BYTES_MIN + 1) + HEADER_ROOM, "{bytes}");
             pool.give(block);
         }
+        assert_eq!(pool.lent_count(), 0);
+    }
+
+    #[test]
+    fn block_grows_by_classes_up_to_its_bound() {
+        let mut pool = pool();
+        let mut block = Block::empty();
+        pool.grow(&mut block, 300, 100_000);
+        assert_eq!(block.len(), 512 + HEADER_ROOM);
+        block.bytes_mut()[500] = 7;
+        pool.grow(&mut block, 80_000, 100_000);
+        assert_eq!((block.len(), block.bytes()[500]), (100_000 + HEADER_ROOM, 7));
+        assert_eq!(pool.sized_lent_bytes(), block.len());
+        pool.give(block);
+        assert_eq!((pool.sized_lent_bytes(), pool.lent_count()), (0, 0));
+        let mut block = Block::empty();
+        pool.grow(&mut block, 16_000, RECEIVE_BLOCK_BYTES - HEADER_ROOM);
+        pool.grow(&mut block, 16_880, RECEIVE_BLOCK_BYTES - HEADER_ROOM);
+        assert_ne!(block.len(), RECEIVE_BLOCK_BYTES, "it is not taken for a receive block");
+        pool.give(block);
         assert_eq!(pool.lent_count(), 0);
     }
 

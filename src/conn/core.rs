@@ -5,6 +5,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
 use crate::proto::handshake::Refusal;
 
+use super::compress::Engines;
 use super::outbox::Outbox;
 
 /// Boxed, because a connection holds a pointer, not a queue: most have none.
@@ -17,6 +18,8 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     /// Queues not in use; a connection takes one for as long as it has something to send.
     pub(crate) outboxes: SpareOutboxes,
+    /// What compresses and inflates.
+    pub(crate) engines: Engines,
     /// Room to put an answer together; empty between calls.
     pub(crate) scratch: Vec<u8>,
     /// Bounds.
@@ -33,13 +36,14 @@ impl Core {
     /// Gives back half of what was not needed lately. Call it about once a second.
     pub(crate) fn trim(&mut self) {
         self.pool.trim();
+        self.engines.trim();
         self.outboxes.truncate(self.outboxes.len() / 2);
         self.outboxes.shrink_to_fit();
     }
 
     /// Whether `trim` still has something to give back.
     pub(crate) fn has_spare(&self) -> bool {
-        self.pool.has_spare() || !self.outboxes.is_empty()
+        self.pool.has_spare() || self.engines.has_spare() || !self.outboxes.is_empty()
     }
 
     /// Counts a handshake that was refused.

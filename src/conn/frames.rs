@@ -129,14 +129,11 @@ impl Connection {
             core.pool.give(block);
             return None;
         };
-        let taken = inbox.take_direct(block, len, &mut core.pool);
-        match taken.and_then(|()| inbox.end_body()) {
-            Ok(collected) => {
-                self.drop_empty_inbox();
-                collected.filter(|_| self.phase == Phase::Open).map(Event::Collected)
-            }
-            Err(violation) => {
-                self.fail_with(violation.into(), core);
+        let taken = inbox.take_direct(block, len, &mut core.pool).map_err(Failure::from);
+        match taken.and_then(|()| self.end_body(core)) {
+            Ok(collected) => collected.filter(|_| self.phase == Phase::Open).map(Event::Collected),
+            Err(failure) => {
+                self.fail_with(failure, core);
                 None
             }
         }
@@ -159,7 +156,9 @@ impl Connection {
                 return Ok(None);
             }
             let bytes = &block[input.parsed..input.filled];
-            let Some((header, header_bytes)) = Header::decode(bytes, self.role, false)? else {
+            let Some((header, header_bytes)) =
+                Header::decode(bytes, self.role, self.compression.is_some())?
+            else {
                 self.stash_rest(block, input);
                 return Ok(None);
             };
@@ -191,7 +190,8 @@ impl Connection {
         let start = input.parsed + header_bytes;
         let payload_bytes = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
         let whole = payload_bytes <= input.filled - start;
-        if whole && header.fin && self.inbox.is_none() && self.phase == Phase::Open {
+        let plain = header.fin && !header.rsv1;
+        if whole && plain && self.inbox.is_none() && self.phase == Phase::Open {
             let end = start + payload_bytes;
             let kind = MessageKind::of(header.opcode);
             unmask_whole(&mut block[start..end], kind, header.mask)?;
@@ -248,12 +248,23 @@ impl Connection {
         self.advance_stash(block, input, core)?;
         let Some(inbox) = &mut self.inbox else { return Ok(None) };
         if inbox.in_body() {
-            let taken = inbox.take_body(&mut block[input.parsed..input.filled], &mut core.pool)?;
+            let bytes = &mut block[input.parsed..input.filled];
+            let message_bytes_max = core.limits.message_bytes_max;
+            let taken = inbox.take_body(bytes, message_bytes_max, &mut core.pool)?;
             input.advance(taken);
         }
-        let collected = inbox.end_body()?;
+        Ok(self.end_body(core)?.map(Event::Collected))
+    }
+
+    /// Leaves a frame that is whole, and returns the message if it is whole, too.
+    fn end_body(&mut self, core: &mut Core) -> Result<Option<Collected>, Failure> {
+        let Some(inbox) = &mut self.inbox else { return Ok(None) };
+        let mut collected = inbox.end_body(core.limits.message_bytes_max, &mut core.pool)?;
+        if let Some(inflater) = collected.as_mut().and_then(|collected| collected.inflater.take()) {
+            self.return_inflater(inflater, core);
+        }
         self.drop_empty_inbox();
-        Ok(collected.map(Event::Collected))
+        Ok(collected)
     }
 
     /// Completes a cut header or control frame.
@@ -264,13 +275,13 @@ impl Connection {
         core: &mut Core,
     ) -> Result<(), Failure> {
         loop {
-            let role = self.role;
+            let (role, rsv1_allowed) = (self.role, self.compression.is_some());
             let Some(inbox) = &mut self.inbox else { return Ok(()) };
             let stashed = inbox.stashed();
             if stashed.is_empty() {
                 return Ok(());
             }
-            let (missing, header) = match Header::decode(stashed, role, false)? {
+            let (missing, header) = match Header::decode(stashed, role, rsv1_allowed)? {
                 None => (1, None),
                 Some((header, header_bytes)) if header.opcode.is_control() => {
                     let whole = header_bytes + usize::try_from(header.payload_len).unwrap_or(0);
@@ -378,22 +389,29 @@ impl Connection {
             return Ok(OpenMessage { announced_bytes: 0, empty_fragments: 0 });
         }
         let open = self.inbox.as_ref().and_then(|inbox| inbox.open_message());
-        let limits = SizeLimits {
+        let mut limits = SizeLimits {
             frame_bytes_max: core.limits.frame_bytes_max,
             message_bytes_max: core.limits.message_bytes_max,
             empty_fragments_max: core.limits.empty_fragments_max,
         };
+        let inflates = self.inbox.as_ref().is_some_and(|inbox| inbox.inflates());
+        if header.rsv1 || inflates {
+            // The limit holds for what is inflated (row PD02); what cannot be compressed is larger
+            // than that by the headers of its blocks.
+            let with_headers = |bytes: usize| bytes.saturating_add(bytes / 8 + 64);
+            limits.frame_bytes_max = with_headers(limits.frame_bytes_max);
+            limits.message_bytes_max = with_headers(limits.message_bytes_max);
+        }
         sequence::admit(header, open, limits)
     }
 
-    fn begin_body(&mut self, header: &Header, admitted: OpenMessage, core: &Core) {
-        let closing = self.phase == Phase::Closing;
-        let inbox = self.inbox_mut();
-        if closing {
-            inbox.begin_skip(header);
-        } else {
-            inbox.begin_body(header, admitted, core.now);
+    fn begin_body(&mut self, header: &Header, admitted: OpenMessage, core: &mut Core) {
+        if self.phase == Phase::Closing {
+            self.inbox_mut().begin_skip(header);
+            return;
         }
+        let inflater = header.rsv1.then(|| self.lend_inflater(core)).flatten();
+        self.inbox_mut().begin_body(header, admitted, core.now, inflater);
     }
 
     /// Keeps what is left of the input: a cut header, or a cut control frame.

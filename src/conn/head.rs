@@ -106,7 +106,9 @@ impl Connection {
         match upgrade.parse_response(&head.bytes) {
             Ok(Some(head_bytes)) => {
                 input.advance(head_bytes - before);
+                let deflate = upgrade.deflate();
                 self.head = None;
+                self.agree(deflate);
                 self.open(core);
                 true
             }

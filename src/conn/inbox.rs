@@ -16,10 +16,10 @@
 
 use crate::buf::{Block, HEADER_ROOM, Pool, RECEIVE_BLOCK_BYTES};
 use crate::policy::Tick;
-use crate::proto::mask;
-use crate::proto::sequence::OpenMessage;
+use crate::proto::deflate::{self, Inflater};
+use crate::proto::sequence::{Failure, OpenMessage};
 use crate::proto::text::{self, Utf8};
-use crate::proto::{Header, Violation};
+use crate::proto::{Header, LimitExceeded, Violation, mask};
 
 use super::message::MessageKind;
 
@@ -30,6 +30,11 @@ const STASH_BYTES: usize = 14 + 125;
 const DIRECT_BYTES_MIN: usize = RECEIVE_BLOCK_BYTES;
 /// One direct receive takes at most this much, so that it is unmasked while in the cache.
 const DIRECT_BYTES_MAX: usize = 256 * 1024;
+
+/// Room made for what is inflated, at first and at least.
+const INFLATE_BYTES_MIN: usize = 1024;
+/// What is inflated in one step, so that text is checked while it is in the cache.
+const INFLATE_BYTES_MAX: usize = 16 * 1024;
 
 /// The unfinished input of one connection.
 #[derive(Debug)]
@@ -58,6 +63,8 @@ struct Collecting {
     /// What the headers so far add up to.
     open: OpenMessage,
     utf8: Utf8,
+    /// Inflates the payload, if the message is compressed.
+    inflater: Option<Box<Inflater>>,
     /// Payload from `HEADER_ROOM` on; empty while lent for a direct receive.
     block: Block,
     /// Payload bytes collected.
@@ -74,6 +81,8 @@ pub(crate) struct Collected {
     pub(crate) block: Block,
     /// Payload bytes.
     pub(crate) len: usize,
+    /// What it was inflated with.
+    pub(super) inflater: Option<Box<Inflater>>,
 }
 
 impl Collected {
@@ -118,7 +127,14 @@ impl Inbox {
     }
 
     /// Starts on the payload of a data frame. `admitted` is the message with this frame added.
-    pub(crate) fn begin_body(&mut self, header: &Header, admitted: OpenMessage, now: Tick) {
+    /// A compressed message comes with an inflater.
+    pub(crate) fn begin_body(
+        &mut self,
+        header: &Header,
+        admitted: OpenMessage,
+        now: Tick,
+        inflater: Option<Box<Inflater>>,
+    ) {
         self.set_body(header);
         match &mut self.message {
             Some(message) => message.open = admitted,
@@ -127,6 +143,7 @@ impl Inbox {
                     kind: MessageKind::of(header.opcode),
                     open: admitted,
                     utf8: Utf8::default(),
+                    inflater,
                     block: Block::empty(),
                     len: 0,
                     opened_at: now,
@@ -140,24 +157,35 @@ impl Inbox {
         self.set_body(header);
     }
 
-    /// Takes payload from `bytes`, and returns how many of them it took.
+    /// Takes payload from `bytes`, and returns how many of them it took. A message that grows
+    /// beyond `message_bytes_max` by inflating it fails; others were judged by their headers.
     pub(crate) fn take_body(
         &mut self,
         bytes: &mut [u8],
+        message_bytes_max: usize,
         pool: &mut Pool,
-    ) -> Result<usize, Violation> {
+    ) -> Result<usize, Failure> {
         let Some(body) = &mut self.body else { return Ok(0) };
         let taken = body.remaining.min(bytes.len());
         if taken == 0 {
             return Ok(0);
         }
         let bytes = &mut bytes[..taken];
-        if let Some(message) = &mut self.message {
-            body.unmask(bytes, message)?;
-            message.reserve(taken, body.remaining - taken, pool);
-            let start = HEADER_ROOM + message.len;
-            message.block.bytes_mut()[start..start + taken].copy_from_slice(bytes);
-            message.len += taken;
+        match &mut self.message {
+            Some(message) if message.inflater.is_some() => {
+                if let Some(key) = body.key {
+                    mask::unmask(bytes, key);
+                }
+                message.inflate(bytes, message_bytes_max, pool)?;
+            }
+            Some(message) => {
+                body.unmask(bytes, message)?;
+                message.reserve(taken, body.remaining - taken, pool);
+                let start = HEADER_ROOM + message.len;
+                message.block.bytes_mut()[start..start + taken].copy_from_slice(bytes);
+                message.len += taken;
+            }
+            None => {}
         }
         body.advance(taken);
         Ok(taken)
@@ -166,24 +194,32 @@ impl Inbox {
     /// Whether payload of a data frame is still to come; if none is, the frame is left.
     ///
     /// Returns the message if that frame was its last. Call it after each step.
-    pub(crate) fn end_body(&mut self) -> Result<Option<Collected>, Violation> {
+    pub(crate) fn end_body(
+        &mut self,
+        message_bytes_max: usize,
+        pool: &mut Pool,
+    ) -> Result<Option<Collected>, Failure> {
         let Some(body) = self.body.filter(|body| body.remaining == 0) else { return Ok(None) };
         self.body = None;
         if !body.fin {
             return Ok(None);
         }
-        if let Some(message) = &self.message {
+        if let Some(message) = &mut self.message {
             // Before the message is taken: on failure its block goes back with the inbox.
+            if message.inflater.is_some() {
+                message.inflate(&deflate::TAIL, message_bytes_max, pool)?;
+            }
             message.utf8.finish()?;
         }
         let Some(message) = self.message.take() else { return Ok(None) };
-        Ok(Some(Collected { kind: message.kind, block: message.block, len: message.len }))
+        let Collecting { kind, block, len, inflater, .. } = message;
+        Ok(Some(Collected { kind, block, len, inflater }))
     }
 
     /// Lends the block of the message for a direct receive, if what is still to come is large.
     pub(crate) fn lend_direct(&mut self, pool: &mut Pool) -> Option<DirectRoom> {
         let body = self.body.filter(|body| body.remaining >= DIRECT_BYTES_MIN)?;
-        let message = self.message.as_mut()?;
+        let message = self.message.as_mut().filter(|message| message.inflater.is_none())?;
         message.reserve(1, body.remaining - 1, pool);
         let start = HEADER_ROOM + message.len;
         let room = message.block.len() - start;
@@ -194,7 +230,7 @@ impl Inbox {
 
     /// Whether what is still to come is large enough to be received directly.
     pub(crate) fn wants_direct(&self) -> bool {
-        self.body.is_some_and(|body| body.remaining >= DIRECT_BYTES_MIN)
+        !self.inflates() && self.body.is_some_and(|body| body.remaining >= DIRECT_BYTES_MIN)
     }
 
     /// Takes the block back, with `len` bytes received.
@@ -220,11 +256,17 @@ impl Inbox {
         result
     }
 
-    /// Forgets the message, and skips what is still to come of its frame.
-    pub(crate) fn abandon_message(&mut self, pool: &mut Pool) {
-        if let Some(message) = self.message.take() {
-            pool.give(message.block);
-        }
+    /// Forgets the message, and skips what is still to come of its frame. Returns what it was
+    /// inflated with.
+    pub(crate) fn abandon_message(&mut self, pool: &mut Pool) -> Option<Box<Inflater>> {
+        let message = self.message.take()?;
+        pool.give(message.block);
+        message.inflater
+    }
+
+    /// Whether the unfinished message is compressed.
+    pub(crate) fn inflates(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.inflater.is_some())
     }
 
     /// Whether payload of a data frame is still to come.
@@ -275,6 +317,44 @@ impl Body {
 }
 
 impl Collecting {
+    /// Inflates more of the message, up to its limit and not a byte further (row PD01).
+    fn inflate(
+        &mut self,
+        mut bytes: &[u8],
+        message_bytes_max: usize,
+        pool: &mut Pool,
+    ) -> Result<(), Failure> {
+        let Some(inflater) = &mut self.inflater else { return Ok(()) };
+        let mut excess = [0];
+        loop {
+            if HEADER_ROOM + self.len >= self.block.len() {
+                // Which doubles it: blocks come in powers of two.
+                pool.grow(&mut self.block, self.len + INFLATE_BYTES_MIN, message_bytes_max);
+            }
+            let start = HEADER_ROOM + self.len;
+            let end = self.block.len().min(HEADER_ROOM + message_bytes_max);
+            // One byte beyond the limit shows that there is more than it.
+            let at_limit = start >= end;
+            let room = match at_limit {
+                true => &mut excess[..],
+                false => &mut self.block.bytes_mut()[start..end.min(start + INFLATE_BYTES_MAX)],
+            };
+            let (consumed, produced) = inflater.push(bytes, room)?;
+            if at_limit && produced > 0 {
+                return Err(LimitExceeded::MessageTooBig.into());
+            }
+            if self.kind == MessageKind::Text {
+                self.utf8.push(&room[..produced])?;
+            }
+            let full = produced == room.len();
+            bytes = &bytes[consumed..];
+            self.len += produced;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
     /// Makes room for `bytes` more, with `announced` known to follow them.
     fn reserve(&mut self, bytes: usize, announced: usize, pool: &mut Pool) {
         let needed = self.len + bytes;

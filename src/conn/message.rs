@@ -102,3 +102,10 @@ pub(crate) struct InPlace<'a> {
     /// Whose memory this is.
     pub(crate) source: Source,
 }
+
+impl InPlace<'_> {
+    /// The payload.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.memory[self.payload_start..]
+    }
+}

@@ -19,6 +19,7 @@
 //! (`poll_ending`): each that was open, and in the client role also each that never opened.
 
 mod close;
+mod compress;
 mod core;
 mod frames;
 mod head;
@@ -27,19 +28,23 @@ mod message;
 mod opening;
 mod outbox;
 mod secure;
+mod send;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod tls;
 
 pub use close::{Close, ConnectError, Side};
 pub use message::{Message, MessageKind};
+pub use send::SendError;
 
 pub(crate) use close::Ending;
+pub(crate) use compress::Engines;
 pub(crate) use core::{Core, MaskKeys, SpareOutboxes};
 pub(crate) use frames::{Event, Input};
 pub(crate) use head::HeadStatus;
 pub(crate) use inbox::{Collected, DirectRoom};
-pub(crate) use message::{InPlace, Source};
+pub(crate) use message::Source;
 pub(crate) use opening::{Deferred, Terms};
 pub(crate) use outbox::Outbox;
 pub(crate) use tls::Tls;
@@ -48,10 +53,12 @@ use std::io;
 
 use crate::buf::{Block, Segment};
 use crate::policy::{ControlRate, LINGER_BYTES_MAX, Tick, Ticks};
+use crate::proto::deflate::Inflater;
 use crate::proto::handshake::Refusal;
 use crate::proto::sequence::Failure;
-use crate::proto::{CloseCode, Opcode, Role, close as close_frame};
+use crate::proto::{CloseCode, Role};
 
+use compress::{Agreement, Contexts};
 use head::HeadInbox;
 use inbox::Inbox;
 
@@ -97,27 +104,6 @@ pub(crate) enum Step {
     },
 }
 
-/// Why a message was not queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The connection is closing or closed. Nothing can be sent any more.
-    Closed,
-    /// The peer reads too slowly: more than the limit is queued already. The connection is being
-    /// closed with 1013.
-    QueueFull,
-}
-
-impl std::fmt::Display for SendError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "the connection is closed",
-            Self::QueueFull => "the peer reads too slowly; its queue is full",
-        })
-    }
-}
-
-impl std::error::Error for SendError {}
-
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -146,7 +132,16 @@ pub(crate) struct Connection {
     inbox: Option<Box<Inbox>>,
     outbox: Option<Box<Outbox>>,
     ending: Option<Box<Ending>>,
-    tls: Option<Box<Tls>>,
+    /// Messages may be compressed.
+    compression: Option<Agreement>,
+    extras: Option<Box<Extras>>,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+struct Extras {
+    tls: Option<Tls>,
+    contexts: Contexts,
 }
 
 // A million of these are in memory at once.
@@ -177,36 +172,9 @@ impl Connection {
             inbox: None,
             outbox: None,
             ending: None,
-            tls: None,
+            compression: None,
+            extras: None,
         }
-    }
-
-    /// Queues a message. Fragmentation is never needed: a message is one frame.
-    pub(crate) fn send(
-        &mut self,
-        kind: MessageKind,
-        payload: &[u8],
-        core: &mut Core,
-    ) -> Result<(), SendError> {
-        self.check_queue(core)?;
-        let mask = self.mask(core);
-        let outbox = self.outbox_mut(&mut core.outboxes);
-        outbox.push_frame(kind.opcode(), payload, mask, &mut core.pool);
-        Ok(())
-    }
-
-    /// Queues a received message as it is, without copying it where that can be.
-    pub(crate) fn send_in_place(
-        &mut self,
-        kind: MessageKind,
-        place: InPlace<'_>,
-        core: &mut Core,
-    ) -> Result<(), SendError> {
-        self.check_queue(core)?;
-        let mask = self.mask(core);
-        let outbox = self.outbox_mut(&mut core.outboxes);
-        outbox.push_in_place(place, kind.opcode(), mask, &mut core.pool);
-        Ok(())
     }
 
     /// Starts the closing handshake (RFC 6455 §7.1.2). The application hears of the end when the
@@ -257,13 +225,6 @@ impl Connection {
         self.phase = Phase::Ended;
     }
 
-    /// Sends a ping with up to 125 bytes of payload, which the peer's pong repeats.
-    pub(crate) fn ping(&mut self, payload: &[u8], core: &mut Core) -> Result<(), SendError> {
-        self.check_queue(core)?;
-        self.push_control(Opcode::Ping, &payload[..payload.len().min(125)], core);
-        Ok(())
-    }
-
     /// Whether to receive nothing until further notice.
     pub(crate) fn hold(&mut self, on: bool) {
         self.held = on;
@@ -309,33 +270,11 @@ impl Connection {
         self.phase = Phase::Ended;
     }
 
-    /// Something was due at `next_deadline`.
-    pub(crate) fn handle_deadline(&mut self, core: &mut Core) {
-        if self.next_deadline(core) > core.now {
-            return;
-        }
-        match self.phase {
-            Phase::Handshake => self.handle_handshake_timeout(core),
-            Phase::Open => self.handle_open_deadline(core),
-            Phase::Closing => {
-                self.end(CloseCode::ABNORMAL, "", Side::Local, core);
-                self.phase = Phase::Ended;
-                self.reset = true;
-            }
-            Phase::Draining => {
-                self.phase = Phase::Ended;
-                self.reset = true;
-            }
-            Phase::Lingering => self.phase = Phase::Ended,
-            Phase::Ended => {}
-        }
-    }
-
     /// The kernel has let go of the connection; memory goes back.
     pub(crate) fn release(&mut self, core: &mut Core) {
         self.phase = Phase::Ended;
         self.abandon_message(core);
-        self.tls = None;
+        self.extras = None;
         if let Some(mut outbox) = self.outbox.take() {
             outbox.clear(&mut core.pool);
             core.outboxes.push(outbox);
@@ -363,41 +302,6 @@ impl Connection {
         }
     }
 
-    /// When `handle_deadline` is to be called.
-    pub(crate) fn next_deadline(&self, core: &Core) -> Tick {
-        let timeouts = &core.limits.timeouts;
-        if self.phase != Phase::Open {
-            return if self.phase == Phase::Ended { Tick::NEVER } else { self.deadline };
-        }
-        let mut due =
-            if self.receive_paused { Tick::NEVER } else { self.next_silence_deadline(core) };
-        if let Some(since) = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since()) {
-            due = due.min(since.after(timeouts.write_stall));
-        }
-        if let Some(opened_at) = self.inbox.as_ref().and_then(|inbox| inbox.opened_at()) {
-            due = due.min(opened_at.after(timeouts.message));
-        }
-        due
-    }
-
-    /// When silence is to be asked about, or to end the connection.
-    ///
-    /// It counts only while we listen: a peer whose bytes we leave unread cannot show that it
-    /// lives. Then the queue that made us pause is what times it, by the write-stall timeout.
-    fn next_silence_deadline(&self, core: &Core) -> Tick {
-        let timeouts = &core.limits.timeouts;
-        let mut due = self.deadline;
-        if due == Tick::NEVER
-            && let Some(interval) = timeouts.ping_interval
-        {
-            due = self.heard_at.after(self.spread_out(interval));
-        }
-        if let Some(idle) = timeouts.idle {
-            due = due.min(self.heard_at.after(idle));
-        }
-        due
-    }
-
     /// Where the connection is in its life.
     pub(crate) fn phase(&self) -> Phase {
         self.phase
@@ -417,7 +321,7 @@ impl Connection {
     /// are received elsewhere.
     pub(crate) fn wants_direct(&self) -> bool {
         // Records have to be opened first.
-        self.tls.is_none() && self.inbox.as_ref().is_some_and(|inbox| inbox.wants_direct())
+        !self.is_secure() && self.inbox.as_ref().is_some_and(|inbox| inbox.wants_direct())
     }
 
     /// Settles who keeps a block that has been worked through.
@@ -426,31 +330,6 @@ impl Connection {
             Some(outbox) => outbox.settle(block, source, &mut core.pool),
             None => core.pool.give(block),
         }
-    }
-
-    fn handle_open_deadline(&mut self, core: &mut Core) {
-        let timeouts = &core.limits.timeouts;
-        let passed =
-            |since: Option<Tick>, span: Ticks| since.is_some_and(|at| at.after(span) <= core.now);
-        let stalled = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since());
-        let pong_missed = !self.receive_paused && self.deadline <= core.now;
-        if pong_missed || passed(stalled, timeouts.write_stall) {
-            self.end(CloseCode::ABNORMAL, "", Side::Local, core);
-            self.phase = Phase::Ended;
-            self.reset = true;
-            return;
-        }
-        if passed(self.inbox.as_ref().and_then(|inbox| inbox.opened_at()), timeouts.message) {
-            self.fail_with(crate::proto::LimitExceeded::MessageTimeout.into(), core);
-            return;
-        }
-        if timeouts.idle.is_some_and(|idle| passed(Some(self.heard_at), idle)) {
-            self.fail(CloseCode::GOING_AWAY, core);
-            return;
-        }
-        self.deadline = core.now.after(timeouts.pong);
-        let mask = self.mask(core);
-        self.outbox_mut(&mut core.outboxes).push_frame(Opcode::Ping, &[], mask, &mut core.pool);
     }
 
     fn poll_last_step(&mut self) -> Option<Step> {
@@ -463,7 +342,7 @@ impl Connection {
 
     /// What is to be sent next, and whether the send is to wait for room.
     fn take_segment(&mut self, core: &mut Core) -> Option<(Segment, bool)> {
-        if self.tls.is_some() {
+        if self.is_secure() {
             self.seal_next(core)?;
         }
         self.outbox.as_mut()?.take_segment(core.now)
@@ -511,7 +390,7 @@ impl Connection {
         if self.receive_paused
             || self.direct_submitted
             || self.phase != Phase::Open
-            || self.tls.is_some()
+            || self.is_secure()
         {
             return None;
         }
@@ -557,33 +436,23 @@ impl Connection {
         self.deadline = core.now.after(span);
     }
 
-    fn push_close(&mut self, code: CloseCode, reason: &str, core: &mut Core) {
-        let mut payload = [0; 125];
-        let len = close_frame::encode(code, reason, &mut payload);
-        self.push_control(Opcode::Close, &payload[..len], core);
-    }
-
-    fn push_control(&mut self, opcode: Opcode, payload: &[u8], core: &mut Core) {
-        let mask = self.mask(core);
-        let outbox = self.outbox_mut(&mut core.outboxes);
-        outbox.push_frame(opcode, payload, mask, &mut core.pool);
-    }
-
-    fn check_queue(&mut self, core: &mut Core) -> Result<(), SendError> {
-        if self.phase != Phase::Open {
-            return Err(SendError::Closed);
-        }
-        if self.queued_bytes() >= core.limits.send_bytes_max {
-            self.fail(CloseCode::TRY_AGAIN_LATER, core);
-            return Err(SendError::QueueFull);
-        }
-        Ok(())
-    }
-
     fn abandon_message(&mut self, core: &mut Core) {
-        if let Some(inbox) = &mut self.inbox {
-            inbox.abandon_message(&mut core.pool);
+        let Some(inbox) = &mut self.inbox else { return };
+        if let Some(inflater) = inbox.abandon_message(&mut core.pool) {
+            self.return_inflater(inflater, core);
         }
+    }
+
+    /// An engine for a compressed message.
+    fn lend_inflater(&mut self, core: &mut Core) -> Option<Box<Inflater>> {
+        let contexts = self.extras.as_mut().map(|extras| &mut extras.contexts);
+        Some(core.engines.lend_inflater(self.compression?, contexts))
+    }
+
+    fn return_inflater(&mut self, inflater: Box<Inflater>, core: &mut Core) {
+        let Some(agreement) = self.compression else { return };
+        let contexts = self.extras.as_mut().map(|extras| &mut extras.contexts);
+        core.engines.return_inflater(inflater, agreement, contexts);
     }
 
     /// A masking key if this side masks (RFC 6455 §5.3: the client does).
@@ -598,10 +467,7 @@ impl Connection {
         self.outbox.get_or_insert_with(|| spare.pop().unwrap_or_default())
     }
 
-    /// The interval, 80 % to 120 % of it.
-    fn spread_out(&self, interval: Ticks) -> Ticks {
-        // In parts of 25500, so that no rounding gathers pings on every second or third tick.
-        let share = 80 * 255 + u64::from(self.spread) * 40;
-        Ticks(u32::try_from(u64::from(interval.0) * share / 25_500).unwrap_or(u32::MAX).max(1))
+    fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
     }
 }

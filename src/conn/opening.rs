@@ -1,10 +1,12 @@
 //! The opening handshake of a connection (RFC 6455 §4): accept, or refuse and part.
 
-use crate::policy::Tick;
+use crate::policy::{Limits, Tick};
 use crate::proto::Role;
+use crate::proto::handshake::extensions::{self, Acceptance, DeflateParams};
 use crate::proto::handshake::response::{self, ACCEPT_KEY_CHARS, AcceptParts};
 use crate::proto::handshake::{Refusal, Request, Response, Upgrade};
 
+use super::compress::Agreement;
 use super::head::HeadInbox;
 use super::{ConnectError, Connection, Core, Phase};
 
@@ -12,6 +14,8 @@ use super::{ConnectError, Connection, Core, Phase};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acceptable {
     accept_key: [u8; ACCEPT_KEY_CHARS],
+    /// The offer of compression that would be taken.
+    deflate: Option<Acceptance>,
 }
 
 /// A request that the application has not decided about yet.
@@ -56,8 +60,15 @@ impl Connection {
     }
 
     /// What is needed of a request to accept it; a refusal if it is no upgrade.
-    pub(crate) fn acceptable(request: &Request<'_>) -> Result<Acceptable, Refusal> {
-        Ok(Acceptable { accept_key: response::accept_key(request.upgrade_key()?) })
+    pub(crate) fn acceptable(
+        request: &Request<'_>,
+        limits: &Limits,
+    ) -> Result<Acceptable, Refusal> {
+        let accept_key = response::accept_key(request.upgrade_key()?);
+        let deflate = limits.compression.and_then(|compression| {
+            extensions::accept_offer(request.extension_lines(), &compression.policy)
+        });
+        Ok(Acceptable { accept_key, deflate })
     }
 
     /// Waits for the application to decide; nothing of the request is kept but what a 101 needs.
@@ -77,10 +88,14 @@ impl Connection {
 
     /// Answers with 101 (RFC 6455 §4.2.2): the connection is open.
     pub(crate) fn accept(&mut self, request: &Acceptable, terms: &Terms<'_>, core: &mut Core) {
+        let deflate = request.deflate.filter(|_| terms.compression);
+        self.agree(deflate.map(|deflate| deflate.params));
+        let mut extensions = [0; extensions::ANSWER_BYTES_MAX];
+        let extension_bytes = deflate.map_or(0, |deflate| deflate.write_answer(&mut extensions));
         let parts = AcceptParts {
             accept_key: request.accept_key,
             protocol: terms.protocol,
-            extensions: &[],
+            extensions: &extensions[..extension_bytes],
             headers: terms.headers,
         };
         let mut answer = std::mem::take(&mut core.scratch);
@@ -106,6 +121,15 @@ impl Connection {
         self.head = None;
         self.push_answer(answer, core);
         self.drain(core.limits.timeouts.linger, core);
+    }
+
+    /// What was agreed about compression.
+    pub(super) fn agree(&mut self, params: Option<DeflateParams>) {
+        self.compression = params.map(|params| Agreement::of(params, self.role));
+        if self.compression.is_some_and(|agreement| agreement.keeps_context()) {
+            // Where the engines will be kept.
+            self.extras_mut();
+        }
     }
 
     fn push_answer(&mut self, mut answer: Vec<u8>, core: &mut Core) {

@@ -67,9 +67,25 @@ impl Outbox {
         mask: Option<[u8; 4]>,
         pool: &mut Pool,
     ) {
-        let start = self.make_room(encoder::frame_bytes(payload.len(), mask), pool);
+        self.push_frame_of(&Header::whole(opcode, mask, payload.len()), payload, pool);
+    }
+
+    /// Queues a frame with a compressed payload (RFC 7692 §6).
+    pub(crate) fn push_compressed(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        mask: Option<[u8; 4]>,
+        pool: &mut Pool,
+    ) {
+        let header = Header { rsv1: true, ..Header::whole(opcode, mask, payload.len()) };
+        self.push_frame_of(&header, payload, pool);
+    }
+
+    fn push_frame_of(&mut self, header: &Header, payload: &[u8], pool: &mut Pool) {
+        let start = self.make_room(encoder::frame_bytes(payload.len(), header.mask), pool);
         let Some(tail) = self.segments.back_mut() else { unreachable!("room was made") };
-        encoder::encode_frame(&mut tail.block.bytes_mut()[start..], opcode, true, payload, mask);
+        encoder::encode_frame(&mut tail.block.bytes_mut()[start..], header, payload);
     }
 
     /// Queues bytes as they are.

@@ -14,18 +14,18 @@ impl Connection {
     /// Speaks TLS from the first byte on. Call it before anything is received.
     pub(crate) fn secure(&mut self, tls: Tls, core: &Core) {
         let timeouts = &core.limits.timeouts;
-        self.tls = Some(Box::new(tls));
+        self.extras_mut().tls = Some(tls);
         self.deadline = core.now.after(timeouts.tls_handshake.min(timeouts.handshake));
     }
 
     /// Whether received bytes are TLS records.
     pub(crate) fn is_secure(&self) -> bool {
-        self.tls.is_some()
+        self.extras.as_ref().is_some_and(|extras| extras.tls.is_some())
     }
 
     /// Whether the TLS handshake is still under way.
     pub(crate) fn is_tls_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+        self.tls().is_some_and(|tls| tls.is_handshaking())
     }
 
     /// The next plaintext in the received records: a block, and how much of it is filled. Call it
@@ -36,7 +36,7 @@ impl Connection {
         input: &mut Input,
         core: &mut Core,
     ) -> Option<(Block, usize)> {
-        let tls = self.tls.as_mut()?;
+        let tls = self.extras.as_mut()?.tls.as_mut()?;
         match self.phase {
             Phase::Handshake | Phase::Open | Phase::Closing => {}
             Phase::Draining | Phase::Lingering | Phase::Ended => {
@@ -76,7 +76,8 @@ impl Connection {
 
     /// Seals what is next to be sent. `None` if nothing can be sent at present.
     pub(super) fn seal_next(&mut self, core: &mut Core) -> Option<()> {
-        let (Some(tls), Some(outbox)) = (&mut self.tls, &mut self.outbox) else { return None };
+        let tls = self.extras.as_mut()?.tls.as_mut()?;
+        let outbox = self.outbox.as_mut()?;
         let mut output = Vec::new();
         outbox.seal_next(&mut core.pool, |plain, out| tls.seal(plain, out, &mut output));
         if !output.is_empty() {
@@ -88,13 +89,17 @@ impl Connection {
     /// Our side has nothing more to say: TLS ends before TCP does (row TL09).
     pub(super) fn take_close_notify(&mut self, core: &mut Core) -> Option<(Segment, bool)> {
         let mut output = Vec::new();
-        self.tls.as_mut()?.close(&mut output);
+        self.extras.as_mut()?.tls.as_mut()?.close(&mut output);
         if output.is_empty() {
             return None;
         }
         let outbox = self.outbox_mut(&mut core.outboxes);
         outbox.push_sealed(&output, &mut core.pool);
         outbox.take_segment(core.now)
+    }
+
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.extras.as_ref()?.tls.as_ref()
     }
 
     /// From here on the rest of the whole handshake's time counts.
@@ -110,7 +115,7 @@ impl Connection {
             if self.role == Role::Server {
                 core.metrics.count_refusal("tls");
             }
-            let error = self.tls.as_ref().and_then(|tls| tls.error());
+            let error = self.tls().and_then(|tls| tls.error());
             let error = error.map_or_else(String::new, ToString::to_string);
             self.never_open(ConnectError::Tls(error));
         }

@@ -5,10 +5,12 @@
 //! that is sent, or seven bytes at a time, or one, or any number. All of these must agree.
 
 mod close;
+mod compress;
 mod control;
 mod fragments;
 mod frames;
 mod hostile;
+mod judge;
 mod large;
 mod opening;
 mod pair;

@@ -11,6 +11,7 @@ pub(crate) use ticks::{Tick, Ticks};
 use std::time::Duration;
 
 use crate::proto::handshake::HeadLimits;
+use crate::proto::handshake::extensions::DeflatePolicy;
 
 /// Every bound a worker holds its connections to. Built and checked by `config`.
 #[derive(Clone, Debug)]
@@ -33,12 +34,25 @@ pub(crate) struct Limits {
     pub(crate) send_high_water_bytes: usize,
     /// Queued bytes above which a connection takes no more messages.
     pub(crate) send_bytes_max: usize,
+    /// How messages are compressed, if they may be.
+    pub(crate) compression: Option<CompressionLimits>,
     /// Connections of one worker.
     pub(crate) conns_max: usize,
     /// Connections of one worker that have not finished their handshake.
     pub(crate) handshakes_max: usize,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
+}
+
+/// How a core compresses its messages (RFC 7692).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompressionLimits {
+    /// What is negotiated.
+    pub(crate) policy: DeflatePolicy,
+    /// From 1, fast, to 9, small.
+    pub(crate) level: u8,
+    /// Messages of fewer bytes are sent as they are.
+    pub(crate) message_bytes_min: usize,
 }
 
 /// How long each wait may take (row R4 of the project's threat list: every wait has a deadline).
@@ -84,6 +98,7 @@ impl Default for Limits {
             pongs_queued_max: 16,
             send_high_water_bytes: 64 * 1024,
             send_bytes_max: 1024 * 1024,
+            compression: None,
             conns_max: 1 << 20,
             handshakes_max: 4096,
             timeouts: Timeouts::default(),

@@ -14,20 +14,15 @@ pub(crate) const fn frame_bytes(payload_len: usize, mask: Option<[u8; 4]>) -> us
 }
 
 /// Writes a frame to the start of `out`, which has [`frame_bytes`] of room, and returns its length.
+/// The payload is as long as the header says.
 #[inline]
-pub(crate) fn encode_frame(
-    out: &mut [u8],
-    opcode: Opcode,
-    fin: bool,
-    payload: &[u8],
-    mask: Option<[u8; 4]>,
-) -> usize {
-    let header = Header { fin, rsv1: false, opcode, mask, payload_len: payload.len() as u64 };
+pub(crate) fn encode_frame(out: &mut [u8], header: &Header, payload: &[u8]) -> usize {
+    debug_assert_eq!(header.payload_len, payload.len() as u64);
     let payload_start = header.encode(out);
     let frame_end = payload_start + payload.len();
     let body = &mut out[payload_start..frame_end];
     body.copy_from_slice(payload);
-    if let Some(key) = mask {
+    if let Some(key) = header.mask {
         unmask(body, key);
     }
     frame_end
@@ -54,7 +49,7 @@ pub(crate) fn encode_in_place(
     let header_bytes = Header::encoded_len(payload_len, mask.is_some());
     assert!(header_bytes <= payload_start, "the header has room in front of the payload");
     let frame_start = payload_start - header_bytes;
-    let header = Header { fin: true, rsv1: false, opcode, mask, payload_len: payload_len as u64 };
+    let header = Header::whole(opcode, mask, payload_len);
     header.encode(&mut buf[frame_start..payload_start]);
     if let Some(key) = mask {
         unmask(&mut buf[payload_start..payload_start + payload_len], key);
@@ -95,7 +90,8 @@ mod tests {
         for (len, mask) in cases() {
             let given = payload(len);
             let mut out = vec![0xee; len + HEADER_BYTES_MAX + 3];
-            let end = encode_frame(&mut out, Opcode::Binary, len % 2 == 0, &given, mask);
+            let header = Header { fin: len % 2 == 0, ..Header::whole(Opcode::Binary, mask, len) };
+            let end = encode_frame(&mut out, &header, &given);
             assert_eq!(end, frame_bytes(len, mask));
             let (header, body) = read(&out[..end], mask);
             assert_eq!((header.fin, header.opcode), (len % 2 == 0, Opcode::Binary));
@@ -110,7 +106,7 @@ mod tests {
         for (len, mask) in cases() {
             let given = payload(len);
             let mut copied = vec![0; frame_bytes(len, mask)];
-            encode_frame(&mut copied, Opcode::Text, true, &given, mask);
+            encode_frame(&mut copied, &Header::whole(Opcode::Text, mask, len), &given);
             let header_bytes = copied.len() - len;
             for payload_start in [header_bytes, HEADER_BYTES_MAX, 33] {
                 let mut buf = vec![0xee; payload_start];

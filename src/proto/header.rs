@@ -106,6 +106,16 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// The header of an unfragmented frame.
+    #[inline]
+    pub(crate) const fn whole(
+        opcode: Opcode,
+        mask: Option<[u8; KEY_BYTES]>,
+        payload_len: usize,
+    ) -> Self {
+        Self { fin: true, rsv1: false, opcode, mask, payload_len: payload_len as u64 }
+    }
+
     /// Reads the header at the start of `bytes`: the header and its length in bytes, or `None` if
     /// more bytes are needed.
     ///

@@ -51,8 +51,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(request) = entry.connection.judge(head, core) else { return };
         let decided = catch_unwind(AssertUnwindSafe(|| application.upgrade(&request)));
-        let deferred =
-            Deferred { acceptable: Connection::acceptable(&request), is_head: request.is_head() };
+        let deferred = Deferred {
+            acceptable: Connection::acceptable(&request, &core.limits),
+            is_head: request.is_head(),
+        };
         match decided {
             Ok(Decision(Verdict::Defer(start))) => {
                 entry.connection.defer(deferred);

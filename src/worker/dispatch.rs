@@ -164,7 +164,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     }
 
     fn tell_collected(&mut self, token: Token, collected: Collected) {
-        let Collected { kind, mut block, len } = collected;
+        let Collected { kind, mut block, len, .. } = collected;
         let (start, end) = Collected::payload_range(len);
         let memory = block.bytes_mut().get_mut(..end);
         // A message of nothing but empty fragments never needed memory.

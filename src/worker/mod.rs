@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::buf::{Pool, PoolConfig};
-use crate::conn::{Connection, Core, MaskKeys, Phase, Step};
+use crate::conn::{Connection, Core, Engines, MaskKeys, Phase, Step};
 use crate::decision::Mailbox;
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
@@ -165,6 +165,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let core = Core {
             pool: Pool::new(memory),
             outboxes: Vec::new(),
+            engines: Engines::default(),
             scratch: Vec::new(),
             limits,
             now: Tick(0),

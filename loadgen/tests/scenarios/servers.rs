@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use longwire::{
-    BackendChoice, CloseCode, Conn, ConnId, Conns, Handle, Handler, Message, Server,
-};
+use longwire::{BackendChoice, CloseCode, Conn, ConnId, Conns, Handle, Handler, Message, Server};
 
 /// What a server does wrong, if anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

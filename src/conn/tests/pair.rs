@@ -1,6 +1,7 @@
 //! A client against a server, through a pipe that cuts as it likes.
 
 use crate::conn::{MessageKind, Phase, Side};
+use crate::policy::Limits;
 
 use super::rig::{Rig, Window, echo, listen, repeat};
 use super::wire::read;
@@ -18,11 +19,18 @@ struct Pair {
 }
 
 impl Pair {
-    /// A connection whose handshake is under way; every second one is over TLS.
+    /// A connection whose handshake is under way. One of four is plain; the others compress their
+    /// messages, are over TLS, or both.
     fn new(seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        let mut client = Rig::dialling(listen);
-        let mut server = Rig::accepted(echo, crate::policy::Limits::default());
+        let compression = match seed % 4 {
+            2 => Some(super::compress::limits(false)),
+            3 => Some(super::compress::limits(true)),
+            _ => None,
+        };
+        let limits = Limits { compression, ..Limits::default() };
+        let mut client = Rig::dialling_within(listen, limits.clone());
+        let mut server = Rig::accepted(echo, limits);
         if seed % 2 == 1 && !cfg!(miri) {
             // Miri cannot run the assembly of the ciphers.
             client = client.over(super::secure::client());
@@ -173,7 +181,7 @@ fn connection_cut_off_at_any_time_ends_once_on_both_sides() {
 
 #[test]
 fn pings_of_both_sides_keep_a_silent_pair_open() {
-    let mut pair = Pair::open(2);
+    let mut pair = Pair::open(4);
     (pair.client.window, pair.server.window) = (Window::Wide, Window::Wide);
     for _ in 0..repeat(600) {
         pair.client.sleep(8);

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use crate::buf::{Block, Pool, PoolConfig, Segment};
 use crate::conn::{
-    Close, Collected, ConnectError, Connection, Core, DirectRoom, Ending, Event, HeadStatus, Input,
-    MaskKeys, Message, MessageKind, Phase, Source, Step, Terms, Tls,
+    Close, Collected, ConnectError, Connection, Core, DirectRoom, Ending, Engines, Event,
+    HeadStatus, Input, MaskKeys, Message, MessageKind, Phase, Source, Step, Tls,
 };
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
 use crate::proto::Role;
 use crate::proto::handshake::Upgrade;
 
+use super::judge::judge;
 use super::wire::{ANSWER, REQUEST};
 
 /// What the application does with a message.
@@ -93,6 +94,7 @@ pub(super) fn core(limits: Limits) -> Core {
     Core {
         pool: Pool::new(config),
         outboxes: Vec::new(),
+        engines: Engines::default(),
         scratch: Vec::new(),
         limits,
         now: Tick(1000),
@@ -130,8 +132,16 @@ impl Rig {
 
     /// A client's connection that is about to send its request.
     pub(super) fn dialling(app: App) -> Self {
-        let mut core = core(Limits::default());
+        Self::dialling_within(app, Limits::default())
+    }
+
+    /// The same, with limits of its own.
+    pub(super) fn dialling_within(app: App, limits: Limits) -> Self {
+        let mut core = core(limits);
         let mut upgrade = Upgrade::new(*b"the sample nonce");
+        if let Some(compression) = core.limits.compression {
+            upgrade.offer_deflate(compression.policy);
+        }
         let request = upgrade.request_bytes("server.example.com", "/chat", &[], &[]);
         let connection = Connection::client(&request, upgrade, 0, &mut core);
         Self::around(connection, core, app)
@@ -285,6 +295,7 @@ impl Rig {
         self.tell_close();
         self.connection.release(&mut self.core);
         assert_eq!(self.core.pool.lent_count(), 0, "every block has come back");
+        assert_eq!(self.core.engines.lent_count(), 0, "every inflater has come back (PD07)");
         assert_eq!(self.closes.len(), usize::from(self.opened), "one close event per open");
         (self.closes, self.core)
     }
@@ -397,7 +408,7 @@ impl Rig {
                 let memory = &mut block.bytes_mut()[..end];
                 self.tell_message(Message::new(kind, memory, start, Source::Received));
             }
-            Event::Collected(Collected { kind, mut block, len }) => {
+            Event::Collected(Collected { kind, mut block, len, .. }) => {
                 let (start, end) = Collected::payload_range(len);
                 let message = match block.bytes_mut().get_mut(..end) {
                     Some(memory) => Message::new(kind, memory, start, Source::Collected),
@@ -602,20 +613,4 @@ pub(super) fn assert_fails(bytes: &[u8], code: u16, said: &[u8]) -> Vec<(Message
     assert_eq!((close.code().as_u16(), close.side()), (code, crate::conn::Side::Local));
     assert_eq!((outcome.phase, outcome.shut), (Phase::Lingering, true));
     outcome.messages
-}
-
-/// Accepts every upgrade. Returns whether it was one.
-fn judge(connection: &mut Connection, head: &[u8], core: &mut Core) -> bool {
-    let Some(request) = connection.judge(head, core) else { return false };
-    match Connection::acceptable(&request) {
-        Ok(request) => {
-            let terms = Terms { protocol: None, headers: &[], compression: true };
-            connection.accept(&request, &terms, core);
-            true
-        }
-        Err(refusal) => {
-            connection.refuse(refusal, core);
-            false
-        }
-    }
 }

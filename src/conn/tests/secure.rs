@@ -112,7 +112,7 @@ fn idle_connection_over_tls_holds_no_buffer() {
     for rig in [&client, &server] {
         assert_eq!(rig.core.pool.lent_count(), 0);
         assert!(rig.connection.inbox.is_none() && rig.connection.outbox.is_none());
-        assert_eq!(rig.connection.tls.as_ref().unwrap().stashed_bytes(), 0);
+        assert_eq!(rig.connection.tls().unwrap().stashed_bytes(), 0);
     }
     client.release();
     server.release();

@@ -70,7 +70,6 @@ impl Upgrade {
     }
 
     /// What was agreed about compression; known once the answer is complete and valid.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no client compresses yet"))]
     pub(crate) fn deflate(&self) -> Option<DeflateParams> {
         self.deflate
     }

@@ -13,7 +13,6 @@
 
 mod answer;
 mod client;
-#[cfg_attr(not(test), expect(dead_code, reason = "no connection negotiates compression yet"))]
 pub(crate) mod extensions;
 mod fields;
 #[cfg(test)]

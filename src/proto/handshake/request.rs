@@ -175,6 +175,11 @@ impl<'a> Request<'a> {
         self.values_of("Sec-WebSocket-Extensions").filter_map(|value| str::from_utf8(value).ok())
     }
 
+    /// The same lines as bytes.
+    pub(crate) fn extension_lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.values_of("Sec-WebSocket-Extensions")
+    }
+
     fn values_of(&self, wanted: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.headers()
             .filter(move |(name, _)| name.eq_ignore_ascii_case(wanted))

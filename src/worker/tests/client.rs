@@ -147,7 +147,8 @@ impl Client {
     pub(super) fn frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8]) {
         let mask = Some(self.rng.u32(..).to_be_bytes());
         let mut frame = vec![0; encoder::frame_bytes(payload.len(), mask)];
-        encoder::encode_frame(&mut frame, opcode, fin, payload, mask);
+        let header = Header { fin, ..Header::whole(opcode, mask, payload.len()) };
+        encoder::encode_frame(&mut frame, &header, payload);
         self.out.extend(frame);
     }
 

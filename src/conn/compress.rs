@@ -1,0 +1,173 @@
+//! permessage-deflate of one connection (RFC 7692 §7): what was agreed, and whose engine compresses
+//! and inflates its messages.
+//!
+//! Without context takeover engines are lent by the core: an inflater for as long as a compressed
+//! message is under way, a compressor for the length of one call. So a connection that agreed on
+//! compression costs as much as one that did not. With takeover both stay with the connection.
+
+use crate::policy::CompressionLimits;
+use crate::proto::Role;
+use crate::proto::deflate::{Deflater, Inflater};
+use crate::proto::handshake::extensions::DeflateParams;
+
+/// What one side of a connection does with its messages, and expects of the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreement {
+    /// Largest window of what is sent, as a logarithm.
+    send_window_bits: u8,
+    /// Whether messages that are sent refer to earlier ones.
+    send_takeover: bool,
+    /// Whether messages that are received may refer to earlier ones.
+    receive_takeover: bool,
+}
+
+impl Agreement {
+    /// What `params` mean for the side in this role.
+    pub(crate) fn of(params: DeflateParams, role: Role) -> Self {
+        let DeflateParams {
+            server_no_context_takeover,
+            client_no_context_takeover,
+            server_window_bits,
+            client_window_bits,
+        } = params;
+        match role {
+            Role::Server => Self {
+                send_window_bits: server_window_bits,
+                send_takeover: !server_no_context_takeover,
+                receive_takeover: !client_no_context_takeover,
+            },
+            Role::Client => Self {
+                send_window_bits: client_window_bits,
+                send_takeover: !client_no_context_takeover,
+                receive_takeover: !server_no_context_takeover,
+            },
+        }
+    }
+}
+
+impl Agreement {
+    /// Whether engines stay with the connection.
+    pub(super) fn keeps_context(self) -> bool {
+        self.send_takeover || self.receive_takeover
+    }
+}
+
+/// Engines of a connection whose messages refer to earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct Contexts {
+    inflater: Option<Box<Inflater>>,
+    deflater: Option<Box<Deflater>>,
+}
+
+impl Contexts {
+    /// Bytes of heap they hold.
+    pub(super) fn held_bytes(&self, agreement: Agreement) -> usize {
+        let inflater = if self.inflater.is_some() { Inflater::HELD_BYTES } else { 0 };
+        let deflater = match self.deflater {
+            Some(_) => Deflater::held_bytes(agreement.send_window_bits),
+            None => 0,
+        };
+        inflater + deflater
+    }
+}
+
+/// Windows of compressors, as logarithms.
+const WINDOW_BITS_MAX: usize = 15;
+
+/// The engines of a core.
+#[derive(Debug, Default)]
+pub(crate) struct Engines {
+    /// Boxed, because they move between here and the connections that use them.
+    #[expect(clippy::vec_box, reason = "they move between here and the connections that use them")]
+    inflaters: Vec<Box<Inflater>>,
+    /// One for each window that a client has asked for.
+    deflaters: [Option<Box<Deflater>>; WINDOW_BITS_MAX + 1],
+    /// Inflaters that are lent.
+    lent_count: usize,
+    /// What was compressed last.
+    compressed: Vec<u8>,
+}
+
+impl Engines {
+    /// The engine for the next compressed message of a peer.
+    pub(super) fn lend_inflater(
+        &mut self,
+        agreement: Agreement,
+        contexts: Option<&mut Contexts>,
+    ) -> Box<Inflater> {
+        self.lent_count += 1;
+        if agreement.receive_takeover {
+            let kept = contexts.and_then(|contexts| contexts.inflater.take());
+            return kept.unwrap_or_else(|| Box::new(Inflater::new()));
+        }
+        let mut inflater = self.inflaters.pop().unwrap_or_else(|| Box::new(Inflater::new()));
+        inflater.reset();
+        inflater
+    }
+
+    /// Takes an engine back when its message is complete, or given up.
+    pub(super) fn return_inflater(
+        &mut self,
+        inflater: Box<Inflater>,
+        agreement: Agreement,
+        contexts: Option<&mut Contexts>,
+    ) {
+        self.lent_count -= 1;
+        match contexts {
+            Some(contexts) if agreement.receive_takeover => contexts.inflater = Some(inflater),
+            Some(_) | None => self.inflaters.push(inflater),
+        }
+    }
+
+    /// Compresses a whole message. `None` if that does not pay: it is to be sent as it is.
+    pub(super) fn compress(
+        &mut self,
+        payload: &[u8],
+        agreement: Agreement,
+        contexts: Option<&mut Contexts>,
+        limits: &CompressionLimits,
+    ) -> Option<&[u8]> {
+        let window_bits = agreement.send_window_bits;
+        let new = || Box::new(Deflater::new(limits.level, window_bits));
+        self.compressed.clear();
+        if agreement.send_takeover {
+            // What is in the context of the peer has to be what is in ours, so all of it is sent.
+            let deflater = contexts?.deflater.get_or_insert_with(new);
+            deflater.deflate(payload, &mut self.compressed);
+            return Some(&self.compressed);
+        }
+        let deflater = self.deflaters[usize::from(window_bits)].get_or_insert_with(new);
+        deflater.reset();
+        deflater.deflate(payload, &mut self.compressed);
+        (self.compressed.len() < payload.len()).then_some(&self.compressed)
+    }
+
+    /// Frees half of what is not in use, save for one of each.
+    pub(super) fn trim(&mut self) {
+        self.inflaters.truncate((self.inflaters.len() / 2).max(1));
+        self.inflaters.shrink_to_fit();
+        self.compressed = Vec::new();
+    }
+
+    /// Whether `trim` still has something to free.
+    pub(super) fn has_spare(&self) -> bool {
+        self.inflaters.len() > 1 || self.compressed.capacity() > 0
+    }
+
+    /// Bytes of heap all of these hold, those that are lent included.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let inflaters = (self.inflaters.len() + self.lent_count) * Inflater::HELD_BYTES;
+        let deflater = |(bits, deflater): (u8, &Option<Box<Deflater>>)| match deflater {
+            Some(_) => Deflater::held_bytes(bits),
+            None => 0,
+        };
+        let deflaters: usize = (0..).zip(&self.deflaters).map(deflater).sum();
+        inflaters + deflaters + self.compressed.capacity()
+    }
+
+    /// Inflaters that are lent.
+    #[cfg(test)]
+    pub(crate) fn lent_count(&self) -> usize {
+        self.lent_count
+    }
+}

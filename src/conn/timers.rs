@@ -1,0 +1,97 @@
+//! What is due when: the one deadline of each state, and what happens then (row R4).
+
+use crate::policy::{Tick, Ticks};
+use crate::proto::{CloseCode, LimitExceeded, Opcode};
+
+use super::{Connection, Core, Phase, Side};
+
+impl Connection {
+    /// Something was due at `next_deadline`.
+    pub(crate) fn handle_deadline(&mut self, core: &mut Core) {
+        if self.next_deadline(core) > core.now {
+            return;
+        }
+        match self.phase {
+            Phase::Handshake => self.handle_handshake_timeout(core),
+            Phase::Open => self.handle_open_deadline(core),
+            Phase::Closing => {
+                self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+                self.phase = Phase::Ended;
+                self.reset = true;
+            }
+            Phase::Draining => {
+                self.phase = Phase::Ended;
+                self.reset = true;
+            }
+            Phase::Lingering => self.phase = Phase::Ended,
+            Phase::Ended => {}
+        }
+    }
+
+    /// When `handle_deadline` is to be called.
+    pub(crate) fn next_deadline(&self, core: &Core) -> Tick {
+        let timeouts = &core.limits.timeouts;
+        if self.phase != Phase::Open {
+            return if self.phase == Phase::Ended { Tick::NEVER } else { self.deadline };
+        }
+        let mut due =
+            if self.receive_paused { Tick::NEVER } else { self.next_silence_deadline(core) };
+        if let Some(since) = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since()) {
+            due = due.min(since.after(timeouts.write_stall));
+        }
+        if let Some(opened_at) = self.inbox.as_ref().and_then(|inbox| inbox.opened_at()) {
+            due = due.min(opened_at.after(timeouts.message));
+        }
+        due
+    }
+
+    /// When silence is to be asked about, or to end the connection.
+    ///
+    /// It counts only while we listen: a peer whose bytes we leave unread cannot show that it
+    /// lives. Then the queue that made us pause is what times it, by the write-stall timeout.
+    fn next_silence_deadline(&self, core: &Core) -> Tick {
+        let timeouts = &core.limits.timeouts;
+        let mut due = self.deadline;
+        if due == Tick::NEVER
+            && let Some(interval) = timeouts.ping_interval
+        {
+            due = self.heard_at.after(self.spread_out(interval));
+        }
+        if let Some(idle) = timeouts.idle {
+            due = due.min(self.heard_at.after(idle));
+        }
+        due
+    }
+
+    pub(super) fn handle_open_deadline(&mut self, core: &mut Core) {
+        let timeouts = &core.limits.timeouts;
+        let passed =
+            |since: Option<Tick>, span: Ticks| since.is_some_and(|at| at.after(span) <= core.now);
+        let stalled = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since());
+        let pong_missed = !self.receive_paused && self.deadline <= core.now;
+        if pong_missed || passed(stalled, timeouts.write_stall) {
+            self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+            self.phase = Phase::Ended;
+            self.reset = true;
+            return;
+        }
+        if passed(self.inbox.as_ref().and_then(|inbox| inbox.opened_at()), timeouts.message) {
+            self.fail_with(LimitExceeded::MessageTimeout.into(), core);
+            return;
+        }
+        if timeouts.idle.is_some_and(|idle| passed(Some(self.heard_at), idle)) {
+            self.fail(CloseCode::GOING_AWAY, core);
+            return;
+        }
+        self.deadline = core.now.after(timeouts.pong);
+        let mask = self.mask(core);
+        self.outbox_mut(&mut core.outboxes).push_frame(Opcode::Ping, &[], mask, &mut core.pool);
+    }
+
+    /// The interval, 80 % to 120 % of it.
+    fn spread_out(&self, interval: Ticks) -> Ticks {
+        // In parts of 25500, so that no rounding gathers pings on every second or third tick.
+        let share = 80 * 255 + u64::from(self.spread) * 40;
+        Ticks(u32::try_from(u64::from(interval.0) * share / 25_500).unwrap_or(u32::MAX).max(1))
+    }
+}
