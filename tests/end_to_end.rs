@@ -10,6 +10,8 @@
 mod app;
 #[path = "end_to_end/application.rs"]
 mod application;
+#[path = "end_to_end/backends.rs"]
+mod backends;
 #[path = "end_to_end/client.rs"]
 mod client;
 #[path = "end_to_end/dialing.rs"]

@@ -7,6 +7,8 @@
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot do its part has failed")]
 
+#[path = "end_to_end/backends.rs"]
+mod backends;
 #[path = "end_to_end/client.rs"]
 #[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
 mod client;

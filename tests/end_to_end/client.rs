@@ -202,6 +202,20 @@ impl Client {
         self.read_end();
     }
 
+    /// Ends the connection in one of four ways.
+    pub(crate) fn end(mut self, way: usize) {
+        match way {
+            0 => self.close(1000),
+            1 => drop(self),
+            2 => self.reset(),
+            3 => {
+                self.send_raw(b"\x81\x05plain");
+                self.expect_failure(1002);
+            }
+            _ => panic!("there are four ways, not {way}"),
+        }
+    }
+
     /// Ends the connection by a reset.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();

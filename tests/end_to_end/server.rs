@@ -1,8 +1,6 @@
 //! Starts servers for the tests, on every backend, and hears what they report.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
@@ -13,6 +11,7 @@ use longwire::{
 };
 
 use crate::app::{App, Call, Event};
+use crate::backends;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,39 +27,16 @@ pub(crate) struct Running {
 
 /// Runs `check` on each backend that this machine has, on all of them at the same time.
 pub(crate) fn on_every_backend(check: fn(BackendChoice)) {
-    let backends = [BackendChoice::Epoll, BackendChoice::IoUring];
-    let runs: Vec<_> = backends
-        .into_iter()
-        .filter(|backend| *backend == BackendChoice::Epoll || has_io_uring())
-        .map(|backend| {
-            let thread = thread::Builder::new().name(format!("{backend}"));
-            thread.spawn(move || check(backend)).unwrap()
-        })
-        .collect();
-    // All are awaited before one may fail the test, so that its output is whole.
-    let results: Vec<_> = runs.into_iter().map(JoinHandle::join).collect();
-    for result in results {
-        if let Err(panic) = result {
-            std::panic::resume_unwind(panic);
-        }
-    }
+    let io_uring = has_io_uring().then_some(BackendChoice::IoUring);
+    backends::run_on_each(BackendChoice::Epoll, io_uring, check);
 }
 
 /// Whether io_uring may be used here. Where it may not, the test says so, and fails if `CI` is set.
 pub(crate) fn has_io_uring() -> bool {
-    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
-    let why_not = WHY_NOT.get_or_init(|| {
+    backends::has_io_uring(|| {
         let settings = Server::builder().listen(loopback()).backend(BackendChoice::IoUring);
-        let why_not = settings.build().err().map(|error| error.to_string());
-        if let Some(why_not) = &why_not {
-            // Not by a macro: the output of tests that succeed is not shown.
-            let _ = writeln!(std::io::stderr(), "SKIPPED io_uring: {why_not}");
-        }
-        why_not
-    });
-    let must_be = std::env::var_os("CI").is_some();
-    assert!(why_not.is_none() || !must_be, "CI is set, and there is no io_uring: {why_not:?}");
-    why_not.is_none()
+        settings.build().err().map(|error| error.to_string())
+    })
 }
 
 /// A server on `backend` with one worker and a port of its own, all else at its default.

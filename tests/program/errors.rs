@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use crate::backends::skip;
 use crate::client::Client;
 use crate::process::{
-    Program, echo_command, expect_refusal, has_io_uring, longwire, run, skip, wait_until,
+    Program, echo_command, expect_refusal, has_io_uring, longwire, run, wait_until,
 };
 
 /// Every flag of `longwire echo`.

@@ -1,15 +1,16 @@
 //! The program as a child process: started, read, signalled, and measured through `/proc`.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+
+use crate::backends;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -173,41 +174,16 @@ pub(crate) fn expect_refusal(command: Command, words: &[&str]) {
 
 /// Runs `check` on each backend that this machine has, on all of them at the same time.
 pub(crate) fn on_every_backend(check: fn(&'static str)) {
-    let mut backends = vec!["epoll"];
-    if has_io_uring() {
-        backends.push("io_uring");
-    }
-    let start = |backend: &'static str| {
-        thread::Builder::new().name(backend.to_owned()).spawn(move || check(backend)).unwrap()
-    };
-    let runs: Vec<_> = backends.into_iter().map(start).collect();
-    let results: Vec<_> = runs.into_iter().map(JoinHandle::join).collect();
-    for result in results {
-        if let Err(panic) = result {
-            std::panic::resume_unwind(panic);
-        }
-    }
+    backends::run_on_each("epoll", has_io_uring().then_some("io_uring"), check);
 }
 
 /// Whether io_uring may be used here.
 pub(crate) fn has_io_uring() -> bool {
-    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
-    let why_not = WHY_NOT.get_or_init(|| {
+    backends::has_io_uring(|| {
         let program = Program::start(&["--workers", "1"]);
         let backend = program.announced("backend");
         (!backend.starts_with("io_uring")).then(|| backend.to_owned())
-    });
-    if let Some(why_not) = why_not {
-        skip("io_uring", why_not);
-    }
-    why_not.is_none()
-}
-
-/// Says that something cannot be tested here, and fails where that must not be.
-pub(crate) fn skip(what: &str, why: &str) {
-    // Not by a macro: the output of tests that succeed is not shown.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
-    assert!(std::env::var_os("CI").is_none(), "CI is set, and there is no {what}");
+    })
 }
 
 /// Polls until it is so; tells the `state` if it does not come to that.

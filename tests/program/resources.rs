@@ -14,18 +14,12 @@ const CHURN: usize = 2_000;
 fn come_and_go(program: &Program, number: usize) {
     let mut client = Client::open(program.addr);
     match number % 5 {
-        0 => client.close(1000),
-        1 => drop(client),
-        2 => client.reset(),
-        3 => {
-            client.send_raw(b"\x81\x05plain");
-            client.expect_failure(1002);
-        }
-        _ => {
+        4 => {
             // Something unfinished, to be given back.
             client.echo("hello");
             client.send_frame(false, TEXT, &[b'x'; 3_000]);
         }
+        way => client.end(way),
     }
 }
 
