@@ -23,6 +23,8 @@ check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, M
 
 fmt:
 	$(CARGO) fmt --all --check
+	cd benches/peers && $(CARGO) fmt --check
+	cd benches/polling && $(CARGO) fmt --check
 
 clippy:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
