@@ -12,6 +12,8 @@ pub(crate) mod handshake;
 pub(crate) mod header;
 mod kernels;
 pub(crate) mod mask;
+#[cfg_attr(not(test), expect(dead_code, reason = "listeners do not ask for it yet"))]
+pub(crate) mod proxy_header;
 pub(crate) mod sequence;
 pub(crate) mod text;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
