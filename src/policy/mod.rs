@@ -4,6 +4,8 @@
 
 mod rate;
 mod ticks;
+#[cfg_attr(not(test), expect(dead_code, reason = "listeners do not ask for it yet"))]
+pub(crate) mod trusted;
 
 pub(crate) use rate::{ControlRate, LogRate};
 pub(crate) use ticks::{Tick, Ticks};
