@@ -2,6 +2,8 @@
 //!
 //! Nothing here does anything; `conn` and `worker` ask and act.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "accepting does not ask for it yet"))]
+pub(crate) mod admission;
 #[cfg_attr(not(test), expect(dead_code, reason = "the handshake does not ask for it yet"))]
 pub(crate) mod origins;
 mod rate;

@@ -1,0 +1,239 @@
+//! How many connections one client address may have, counted for all workers together.
+//!
+//! An address is what one customer of a network has: an IPv4 address, or the /64 of an IPv6
+//! address, since whoever has one address of a /64 has 2^64 of them. Behind a proxy it is the
+//! address that the proxy told, if that was believed; else all its clients are one address.
+//!
+//! Workers share the counts, so this is the one place of a connection's life with a lock. It is
+//! taken when a connection is admitted and when it ends, only if the limit is on, and it is one of
+//! many: two workers seldom want the same at once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher as _;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; more than the workers of most machines, so that they rarely meet.
+const SHARD_COUNT: usize = 64;
+
+/// Places a shard keeps when it holds less. Below this, giving memory back is not worth it.
+const SPARE_PLACES: usize = 64;
+
+/// Connections of each address.
+#[derive(Debug)]
+pub(crate) struct PerAddress {
+    conns_max: NonZeroU32,
+    /// Which shard counts an address. Keyed at random, as the maps are: nobody can choose
+    /// addresses that meet in one shard or in one place of it (row PS05 for another table).
+    shard_of: RandomState,
+    shards: Box<[Mutex<Counts>]>,
+}
+
+type Counts = HashMap<Source, NonZeroU32>;
+
+/// One connection that was counted. It goes back to [`PerAddress::release`] when the connection
+/// ends, or its address stays one connection poorer for ever.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the connection stays counted until this is released"]
+pub(crate) struct Admitted(Source);
+
+// A worker may keep one beside each connection.
+const _: () = assert!(size_of::<Option<Admitted>>() == 8);
+
+impl PerAddress {
+    /// Nobody connected, and so many connections for each address.
+    pub(crate) fn new(conns_max: NonZeroU32) -> Self {
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::default()).collect();
+        Self { conns_max, shard_of: RandomState::new(), shards }
+    }
+
+    /// Counts a connection from `addr`, unless it is one too many.
+    pub(crate) fn try_admit(&self, addr: IpAddr) -> Option<Admitted> {
+        let source = Source::of(addr);
+        match self.shard(source).entry(source) {
+            Entry::Vacant(place) => {
+                place.insert(NonZeroU32::MIN);
+            }
+            Entry::Occupied(mut place) => {
+                if *place.get() >= self.conns_max {
+                    return None;
+                }
+                *place.get_mut() = place.get().saturating_add(1);
+            }
+        }
+        Some(Admitted(source))
+    }
+
+    /// The connection has ended.
+    pub(crate) fn release(&self, admitted: Admitted) {
+        let Admitted(source) = admitted;
+        let mut counts = self.shard(source);
+        let Entry::Occupied(mut place) = counts.entry(source) else {
+            unreachable!("what was admitted here is counted until it is released");
+        };
+        match NonZeroU32::new(place.get().get() - 1) {
+            Some(fewer) => *place.get_mut() = fewer,
+            None => {
+                place.remove();
+                give_back(&mut counts);
+            }
+        }
+    }
+
+    fn shard(&self, source: Source) -> MutexGuard<'_, Counts> {
+        let index = self.shard_of.hash_one(source) % SHARD_COUNT as u64;
+        let index = usize::try_from(index).expect("it is less than the number of shards");
+        // Each change is one store, so a panic of another worker has left nothing half done.
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frees memory after a flood has ebbed away. What is left may double before there is more again,
+/// so that this is seldom: its cost is spread over at least as many releases as it moves places.
+fn give_back(counts: &mut Counts) {
+    if counts.capacity() > SPARE_PLACES && counts.len() < counts.capacity() / 4 {
+        counts.shrink_to(counts.len() * 2);
+    }
+}
+
+/// An IPv4 address or the /64 of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Source(NonZeroU64);
+
+impl Source {
+    /// IPv4 addresses are put where the prefixes of multicast groups would be, which are no
+    /// address of a peer.
+    const V4: u64 = 0xFFFF_FFFF << 32;
+
+    fn of(addr: IpAddr) -> Self {
+        let number = match addr.to_canonical() {
+            IpAddr::V4(addr) => Self::V4 | u64::from(addr.to_bits()),
+            IpAddr::V6(addr) => prefix_of(addr),
+        };
+        // The prefix of `::1` is zero; the one after it belongs to nobody.
+        Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+fn prefix_of(addr: Ipv6Addr) -> u64 {
+    let [a, b, c, d, ..] = addr.segments();
+    [a, b, c, d].into_iter().fold(0, |prefix, segment| prefix << 16 | u64::from(segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn limit(conns: u32) -> PerAddress {
+        PerAddress::new(NonZeroU32::new(conns).unwrap())
+    }
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Addresses that are counted, and places for more of them.
+    fn held(limit: &PerAddress) -> (usize, usize) {
+        limit.shards.iter().fold((0, 0), |(len, capacity), shard| {
+            let counts = shard.lock().unwrap();
+            (len + counts.len(), capacity + counts.capacity())
+        })
+    }
+
+    #[test]
+    fn tc06_address_has_as_many_connections_as_its_limit() {
+        let limit = limit(3);
+        let first = addr("192.0.2.1");
+        let mut admitted: Vec<_> = (0..3).map(|_| limit.try_admit(first).unwrap()).collect();
+        assert_eq!(limit.try_admit(first), None);
+        assert!(limit.try_admit(addr("192.0.2.2")).is_some(), "another address has its own");
+        limit.release(admitted.pop().unwrap());
+        admitted.push(limit.try_admit(first).unwrap());
+        assert_eq!(limit.try_admit(first), None);
+        for one in admitted {
+            limit.release(one);
+        }
+        assert!(limit.try_admit(first).is_some());
+    }
+
+    #[test]
+    fn px06_addresses_of_one_customer_are_one() {
+        for (one, other, same) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("2001:db8::1", "2002:db8::1", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+            ("127.0.0.1", "::1", false),
+            ("0.0.0.1", "::1", false),
+            ("::1", "::2", true),
+        ] {
+            let limit = limit(1);
+            let _kept = limit.try_admit(addr(one)).unwrap();
+            assert_eq!(limit.try_admit(addr(other)).is_none(), same, "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn memory_returns_to_its_baseline_when_a_flood_ends() {
+        let limit = limit(1);
+        let count: u32 = if cfg!(miri) { 10_000 } else { 200_000 };
+        let flood: Vec<_> =
+            (0..count).map(|n| limit.try_admit(Ipv4Addr::from_bits(n).into()).unwrap()).collect();
+        let (len, capacity) = held(&limit);
+        assert_eq!(len, flood.len());
+        assert!(capacity >= len);
+        for one in flood {
+            limit.release(one);
+        }
+        let (len, capacity) = held(&limit);
+        assert_eq!(len, 0);
+        assert!(capacity <= SHARD_COUNT * SPARE_PLACES, "{capacity} places for nobody");
+    }
+
+    #[test]
+    fn tc06_threads_never_exceed_the_limit_together() {
+        const CONNS_MAX: u32 = 5;
+        let limit = limit(CONNS_MAX);
+        let open: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
+        let refused = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for seed in 0..4 {
+                let (limit, open, refused) = (&limit, &open, &refused);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let mut mine = Vec::new();
+                    for _ in 0..if cfg!(miri) { 200 } else { 50_000 } {
+                        let which = random.usize(..open.len());
+                        if random.bool() && mine.len() < 20 {
+                            let from = Ipv4Addr::from_bits(u32::try_from(which).unwrap());
+                            let Some(one) = limit.try_admit(from.into()) else {
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                continue;
+                            };
+                            let before = open[which].fetch_add(1, Ordering::SeqCst);
+                            assert!(before < CONNS_MAX as usize, "{before} were open already");
+                            mine.push((which, one));
+                        } else if let Some((which, one)) = mine.pop() {
+                            open[which].fetch_sub(1, Ordering::SeqCst);
+                            limit.release(one);
+                        }
+                    }
+                    for (which, one) in mine {
+                        open[which].fetch_sub(1, Ordering::SeqCst);
+                        limit.release(one);
+                    }
+                });
+            }
+        });
+        assert!(refused.into_inner() > 0, "the limit was never reached");
+        assert_eq!(held(&limit).0, 0);
+    }
+}
