@@ -4,6 +4,8 @@
 
 #[cfg_attr(not(test), expect(dead_code, reason = "accepting does not ask for it yet"))]
 pub(crate) mod admission;
+#[cfg_attr(not(test), expect(dead_code, reason = "workers do not report to it yet"))]
+pub(crate) mod budget;
 #[cfg_attr(not(test), expect(dead_code, reason = "connections do not ask for it yet"))]
 pub(crate) mod flow;
 #[cfg_attr(not(test), expect(dead_code, reason = "the handshake does not ask for it yet"))]
