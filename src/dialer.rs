@@ -35,6 +35,13 @@ pub trait ClientHandler {
     /// A message has arrived, whole.
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
 
+    /// The queue of a connection has drained, after a send was told that it waits
+    /// ([`SendStatus::Queued`](crate::SendStatus::Queued)) or that the queue is full: less than
+    /// half of the high-water mark is left in it.
+    fn writable(&mut self, conn: &mut Conn<'_, Self::State>) {
+        let _ = conn;
+    }
+
     /// The connection has ended, or is about to: nothing more can be sent.
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, close: &Close) {
         let _ = (conn, close);

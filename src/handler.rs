@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError};
+use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError, SendStatus};
 use crate::decision::Decision;
 use crate::io::Token;
 use crate::proto::CloseCode;
@@ -42,6 +42,13 @@ pub trait Handler {
 
     /// A message has arrived, whole.
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
+
+    /// The queue of a connection has drained, after a send was told that it waits
+    /// ([`SendStatus::Queued`](crate::SendStatus::Queued)) or that the queue is full: less than
+    /// half of the high-water mark is left in it.
+    fn writable(&mut self, conn: &mut Conn<'_, Self::State>) {
+        let _ = conn;
+    }
 
     /// The connection has ended, or is about to: nothing more can be sent.
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, close: &Close) {
@@ -113,7 +120,7 @@ impl<S> Conn<'_, S> {
     /// [`SendError::Closed`] if the connection is closing; [`SendError::QueueFull`] if more than
     /// the limit (`send_bytes_max`) is queued already, in which case the connection is being
     /// closed with 1013 (try again later).
-    pub fn send_text(&mut self, text: &str) -> Result<(), SendError> {
+    pub fn send_text(&mut self, text: &str) -> Result<SendStatus, SendError> {
         self.connection.send(MessageKind::Text, text.as_bytes(), self.core)
     }
 
@@ -122,7 +129,7 @@ impl<S> Conn<'_, S> {
     /// # Errors
     ///
     /// As [`send_text`](Self::send_text).
-    pub fn send_binary(&mut self, payload: &[u8]) -> Result<(), SendError> {
+    pub fn send_binary(&mut self, payload: &[u8]) -> Result<SendStatus, SendError> {
         self.connection.send(MessageKind::Binary, payload, self.core)
     }
 
@@ -132,7 +139,7 @@ impl<S> Conn<'_, S> {
     /// # Errors
     ///
     /// As [`send_text`](Self::send_text).
-    pub fn echo(&mut self, message: Message<'_>) -> Result<(), SendError> {
+    pub fn echo(&mut self, message: Message<'_>) -> Result<SendStatus, SendError> {
         let (kind, place) = message.into_parts();
         self.connection.send_in_place(kind, place, self.core)
     }

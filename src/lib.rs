@@ -48,7 +48,7 @@ mod worker;
 
 pub use client::Client;
 pub use config::Builder;
-pub use conn::{Close, ConnectError, Message, MessageKind, SendError, Side};
+pub use conn::{Close, ConnectError, Message, MessageKind, SendError, SendStatus, Side};
 pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
@@ -56,6 +56,7 @@ pub use handler::{Conn, ConnId, Conns, Handler};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};
 pub use metrics::Stats;
+pub use policy::Overflow;
 pub use proto::handshake::{Refusal, Request, Response};
 pub use proto::{CloseCode, LimitExceeded, Violation};
 pub use server::{Handle, Server};

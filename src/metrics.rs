@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) messages: Counter,
     /// Payload bytes of these.
     pub(crate) message_bytes: Counter,
+    /// Messages dropped because a queue was full.
+    pub(crate) dropped: Counter,
     /// Handshakes refused, by class. Rare enough for a lock.
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections ended by the server, by close code.
@@ -72,6 +74,9 @@ pub struct Stats {
     pub messages: u64,
     /// Payload bytes of these messages.
     pub message_bytes: u64,
+    /// Messages that were not sent because the queue of their connection was full
+    /// ([`Overflow::Drop`](crate::Overflow::Drop)).
+    pub dropped: u64,
     /// Handshakes refused, by class of reason.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Connections that this server ended, by close code.
@@ -86,6 +91,7 @@ impl Stats {
         self.shed += core.shed.value();
         self.messages += core.messages.value();
         self.message_bytes += core.message_bytes.value();
+        self.dropped += core.dropped.value();
         for (class, count) in lock(&core.refusals).iter() {
             *self.refusals.entry(class).or_default() += count;
         }

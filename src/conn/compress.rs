@@ -5,50 +5,61 @@
 //! message is under way, a compressor for the length of one call. So a connection that agreed on
 //! compression costs as much as one that did not. With takeover both stay with the connection.
 
+use std::num::NonZeroU8;
+
 use crate::policy::CompressionLimits;
 use crate::proto::Role;
 use crate::proto::deflate::{Deflater, Inflater};
 use crate::proto::handshake::extensions::DeflateParams;
 
-/// What one side of a connection does with its messages, and expects of the peer's.
+/// What one side of a connection does with its messages, and expects of the peer's, in one byte:
+/// every connection has room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Agreement {
-    /// Largest window of what is sent, as a logarithm.
-    send_window_bits: u8,
-    /// Whether messages that are sent refer to earlier ones.
-    send_takeover: bool,
-    /// Whether messages that are received may refer to earlier ones.
-    receive_takeover: bool,
-}
+pub(crate) struct Agreement(NonZeroU8);
+
+const _: () = assert!(size_of::<Option<Agreement>>() == 1);
 
 impl Agreement {
+    const SEND_TAKEOVER: u8 = 0x10;
+    const RECEIVE_TAKEOVER: u8 = 0x20;
+    const WINDOW_BITS: u8 = 0x0f;
+
     /// What `params` mean for the side in this role.
     pub(crate) fn of(params: DeflateParams, role: Role) -> Self {
-        let DeflateParams {
-            server_no_context_takeover,
-            client_no_context_takeover,
-            server_window_bits,
-            client_window_bits,
-        } = params;
-        match role {
-            Role::Server => Self {
-                send_window_bits: server_window_bits,
-                send_takeover: !server_no_context_takeover,
-                receive_takeover: !client_no_context_takeover,
-            },
-            Role::Client => Self {
-                send_window_bits: client_window_bits,
-                send_takeover: !client_no_context_takeover,
-                receive_takeover: !server_no_context_takeover,
-            },
+        let server = (params.server_window_bits, !params.server_no_context_takeover);
+        let client = (params.client_window_bits, !params.client_no_context_takeover);
+        let ((window_bits, send_takeover), (_, receive_takeover)) = match role {
+            Role::Server => (server, client),
+            Role::Client => (client, server),
+        };
+        let mut bits = window_bits;
+        if send_takeover {
+            bits |= Self::SEND_TAKEOVER;
         }
+        if receive_takeover {
+            bits |= Self::RECEIVE_TAKEOVER;
+        }
+        Self(NonZeroU8::new(bits).expect("a window has at least eight bits"))
     }
-}
 
-impl Agreement {
+    /// Largest window of what is sent, as a logarithm.
+    fn send_window_bits(self) -> u8 {
+        self.0.get() & Self::WINDOW_BITS
+    }
+
+    /// Whether messages that are sent refer to earlier ones.
+    fn send_takeover(self) -> bool {
+        self.0.get() & Self::SEND_TAKEOVER != 0
+    }
+
+    /// Whether messages that are received may refer to earlier ones.
+    fn receive_takeover(self) -> bool {
+        self.0.get() & Self::RECEIVE_TAKEOVER != 0
+    }
+
     /// Whether engines stay with the connection.
     pub(super) fn keeps_context(self) -> bool {
-        self.send_takeover || self.receive_takeover
+        self.send_takeover() || self.receive_takeover()
     }
 }
 
@@ -64,7 +75,7 @@ impl Contexts {
     pub(super) fn held_bytes(&self, agreement: Agreement) -> usize {
         let inflater = if self.inflater.is_some() { Inflater::HELD_BYTES } else { 0 };
         let deflater = match self.deflater {
-            Some(_) => Deflater::held_bytes(agreement.send_window_bits),
+            Some(_) => Deflater::held_bytes(agreement.send_window_bits()),
             None => 0,
         };
         inflater + deflater
@@ -96,7 +107,7 @@ impl Engines {
         contexts: Option<&mut Contexts>,
     ) -> Box<Inflater> {
         self.lent_count += 1;
-        if agreement.receive_takeover {
+        if agreement.receive_takeover() {
             let kept = contexts.and_then(|contexts| contexts.inflater.take());
             return kept.unwrap_or_else(|| Box::new(Inflater::new()));
         }
@@ -114,7 +125,7 @@ impl Engines {
     ) {
         self.lent_count -= 1;
         match contexts {
-            Some(contexts) if agreement.receive_takeover => contexts.inflater = Some(inflater),
+            Some(contexts) if agreement.receive_takeover() => contexts.inflater = Some(inflater),
             Some(_) | None => self.inflaters.push(inflater),
         }
     }
@@ -127,10 +138,10 @@ impl Engines {
         contexts: Option<&mut Contexts>,
         limits: &CompressionLimits,
     ) -> Option<&[u8]> {
-        let window_bits = agreement.send_window_bits;
+        let window_bits = agreement.send_window_bits();
         let new = || Box::new(Deflater::new(limits.level, window_bits));
         self.compressed.clear();
-        if agreement.send_takeover {
+        if agreement.send_takeover() {
             // What is in the context of the peer has to be what is in ours, so all of it is sent.
             let deflater = contexts?.deflater.get_or_insert_with(new);
             deflater.deflate(payload, &mut self.compressed);

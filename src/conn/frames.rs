@@ -81,10 +81,11 @@ impl Input {
 
 impl Connection {
     /// Notes that the peer is alive.
-    pub(crate) fn handle_heard(&mut self, core: &Core) {
+    pub(crate) fn handle_heard(&mut self, bytes: usize, core: &mut Core) {
         self.heard_at = core.now;
         if self.phase == Phase::Open {
             self.deadline = crate::policy::Tick::NEVER;
+            self.take_flow(0, bytes, core);
         }
     }
 
@@ -103,7 +104,10 @@ impl Connection {
             }
         }
         match self.next_event(block, input, core) {
-            Ok(Some(event)) => Some(event),
+            Ok(Some(event)) => {
+                self.take_flow(1, 0, core);
+                Some(event)
+            }
             Ok(None) => {
                 self.linger(input.drop_rest());
                 None

@@ -21,6 +21,7 @@
 mod close;
 mod compress;
 mod core;
+mod flow;
 mod frames;
 mod head;
 mod inbox;
@@ -36,7 +37,7 @@ mod tls;
 
 pub use close::{Close, ConnectError, Side};
 pub use message::{Message, MessageKind};
-pub use send::SendError;
+pub use send::{SendError, SendStatus};
 
 pub(crate) use close::Ending;
 pub(crate) use compress::Engines;
@@ -59,6 +60,7 @@ use crate::proto::sequence::Failure;
 use crate::proto::{CloseCode, Role};
 
 use compress::{Agreement, Contexts};
+use flow::Throttle;
 use head::HeadInbox;
 use inbox::Inbox;
 
@@ -116,6 +118,8 @@ pub(crate) struct Connection {
     receive_paused: bool,
     /// The application wants to receive nothing at present.
     held: bool,
+    /// The application waits for the queue to drain.
+    wants_writable: bool,
     /// The block of the unfinished message is being received into.
     direct_submitted: bool,
     close_submitted: bool,
@@ -142,6 +146,9 @@ pub(crate) struct Connection {
 struct Extras {
     tls: Option<Tls>,
     contexts: Contexts,
+    flow: Option<Throttle>,
+    /// End of the lifetime.
+    expires_at: Option<Tick>,
 }
 
 // A million of these are in memory at once.
@@ -161,6 +168,7 @@ impl Connection {
             reset: false,
             receive_paused: false,
             held: false,
+            wants_writable: false,
             direct_submitted: false,
             close_submitted: false,
             spread,
@@ -223,11 +231,6 @@ impl Connection {
         self.end(CloseCode::ABNORMAL, "", Side::Local, core);
         self.reset = true;
         self.phase = Phase::Ended;
-    }
-
-    /// Whether to receive nothing until further notice.
-    pub(crate) fn hold(&mut self, on: bool) {
-        self.held = on;
     }
 
     /// The kernel has taken `sent` bytes of the segment.
@@ -370,33 +373,6 @@ impl Connection {
     /// that would destroy our Close frame on its way (row CL08).
     fn poll_linger_step(&mut self) -> Option<Step> {
         std::mem::take(&mut self.receive_paused).then_some(Step::ResumeReceive)
-    }
-
-    /// Backpressure, and the place for what is received next.
-    fn poll_receive_step(&mut self, core: &mut Core) -> Option<Step> {
-        let queued = self.queued_bytes();
-        let high_water = core.limits.send_high_water_bytes;
-        if !self.receive_paused && (self.held || queued > high_water) {
-            self.receive_paused = true;
-            return Some(Step::PauseReceive);
-        }
-        // Half way down, so that a peer at the limit does not stop and go with every byte.
-        if self.receive_paused && !self.held && queued <= high_water / 2 {
-            self.receive_paused = false;
-            // Silence is counted anew.
-            self.handle_heard(core);
-            return Some(Step::ResumeReceive);
-        }
-        if self.receive_paused
-            || self.direct_submitted
-            || self.phase != Phase::Open
-            || self.is_secure()
-        {
-            return None;
-        }
-        let room = self.inbox.as_mut()?.lend_direct(&mut core.pool)?;
-        self.direct_submitted = true;
-        Some(Step::ReceiveInto(room))
     }
 
     /// The connection breaks the RFC or goes past a limit.

@@ -51,6 +51,10 @@ impl Connection {
     /// Judges a whole head. Answers it at once if there is nothing for the application to decide.
     pub(crate) fn judge<'h>(&mut self, head: &'h [u8], core: &mut Core) -> Option<Request<'h>> {
         match Request::parse(head, &core.limits.head) {
+            Ok(request) if request.is_upgrade() && !admits_origin(&request, &core.limits) => {
+                self.refuse(Refusal::ForeignOrigin, core);
+                None
+            }
             Ok(request) => Some(request),
             Err(refusal) => {
                 self.refuse(refusal, core);
@@ -142,6 +146,10 @@ impl Connection {
     pub(super) fn open(&mut self, core: &Core) {
         self.phase = Phase::Open;
         self.heard_at = core.now;
+        if let Some(lifetime) = core.limits.timeouts.lifetime {
+            let expires_at = core.now.after(self.shorten(lifetime));
+            self.extras_mut().expires_at = Some(expires_at);
+        }
         self.deadline = Tick::NEVER;
     }
 
@@ -157,4 +165,9 @@ impl Connection {
             Role::Client => self.never_open(ConnectError::Timeout),
         }
     }
+}
+
+/// RFC 6455 §10.2: a server can tell whose script it speaks to, and should refuse strangers.
+fn admits_origin(request: &Request<'_>, limits: &Limits) -> bool {
+    limits.origins.admits(request.origin(), limits.require_origin)
 }

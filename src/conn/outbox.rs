@@ -266,6 +266,11 @@ impl Outbox {
         self.segments.is_empty() && !self.send_submitted
     }
 
+    /// Whether the peer's window was full at the last send.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Since when the peer has taken (nearly) nothing, if it has.
     pub(crate) fn stalled_since(&self) -> Option<Tick> {
         self.progress_at

@@ -2,18 +2,30 @@
 
 use std::fmt;
 
-use crate::proto::{CloseCode, Opcode, close as close_frame};
+use crate::policy::Overflow;
+use crate::proto::{CloseCode, LimitExceeded, Opcode, close as close_frame};
 
 use super::message::InPlace;
 use super::{Connection, Core, MessageKind, Phase};
+
+/// What has become of a message that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendStatus {
+    /// It leaves at the end of the turn; the peer has taken everything before it.
+    Sent,
+    /// It waits behind what the peer has not taken yet. [`writable`](crate::Handler::writable)
+    /// will tell when the queue has drained.
+    Queued,
+}
 
 /// Why a message was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
     /// The connection is closing or closed. Nothing can be sent any more.
     Closed,
-    /// The peer reads too slowly: more than the limit is queued already. The connection is being
-    /// closed with 1013.
+    /// The peer reads too slowly: more than the limit is queued already. By default the connection
+    /// is being closed with 1013; with [`Overflow::Drop`](crate::Overflow::Drop) only this message
+    /// is lost, and [`writable`](crate::Handler::writable) will tell when the queue has drained.
     QueueFull,
 }
 
@@ -35,15 +47,14 @@ impl Connection {
         kind: MessageKind,
         payload: &[u8],
         core: &mut Core,
-    ) -> Result<(), SendError> {
+    ) -> Result<SendStatus, SendError> {
         self.check_queue(core)?;
-        if self.send_compressed(kind, payload, core) {
-            return Ok(());
+        if !self.send_compressed(kind, payload, core) {
+            let mask = self.mask(core);
+            let outbox = self.outbox_mut(&mut core.outboxes);
+            outbox.push_frame(kind.opcode(), payload, mask, &mut core.pool);
         }
-        let mask = self.mask(core);
-        let outbox = self.outbox_mut(&mut core.outboxes);
-        outbox.push_frame(kind.opcode(), payload, mask, &mut core.pool);
-        Ok(())
+        Ok(self.send_status(core))
     }
 
     /// Queues a received message as it is, without copying it where that can be.
@@ -52,15 +63,14 @@ impl Connection {
         kind: MessageKind,
         place: InPlace<'_>,
         core: &mut Core,
-    ) -> Result<(), SendError> {
+    ) -> Result<SendStatus, SendError> {
         self.check_queue(core)?;
-        if self.send_compressed(kind, place.payload(), core) {
-            return Ok(());
+        if !self.send_compressed(kind, place.payload(), core) {
+            let mask = self.mask(core);
+            let outbox = self.outbox_mut(&mut core.outboxes);
+            outbox.push_in_place(place, kind.opcode(), mask, &mut core.pool);
         }
-        let mask = self.mask(core);
-        let outbox = self.outbox_mut(&mut core.outboxes);
-        outbox.push_in_place(place, kind.opcode(), mask, &mut core.pool);
-        Ok(())
+        Ok(self.send_status(core))
     }
 
     /// Sends a ping with up to 125 bytes of payload, which the peer's pong repeats.
@@ -92,15 +102,32 @@ impl Connection {
         true
     }
 
+    /// Where the message that was queued last stands.
+    #[inline]
+    fn send_status(&mut self, core: &Core) -> SendStatus {
+        let blocked = self.outbox.as_ref().is_some_and(|outbox| outbox.is_blocked());
+        if !blocked && self.queued_bytes() <= core.limits.send_high_water_bytes {
+            return SendStatus::Sent;
+        }
+        self.wants_writable = true;
+        SendStatus::Queued
+    }
+
     pub(super) fn check_queue(&mut self, core: &mut Core) -> Result<(), SendError> {
         if self.phase != Phase::Open {
             return Err(SendError::Closed);
         }
-        if self.queued_bytes() >= core.limits.send_bytes_max {
-            self.fail(CloseCode::TRY_AGAIN_LATER, core);
-            return Err(SendError::QueueFull);
+        if self.queued_bytes() < core.limits.send_bytes_max {
+            return Ok(());
         }
-        Ok(())
+        match core.limits.overflow {
+            Overflow::Close => self.fail_with(LimitExceeded::SendQueueFull.into(), core),
+            Overflow::Drop => {
+                core.metrics.dropped.add(1);
+                self.wants_writable = true;
+            }
+        }
+        Err(SendError::QueueFull)
     }
 
     pub(super) fn push_close(&mut self, code: CloseCode, reason: &str, core: &mut Core) {

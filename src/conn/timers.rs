@@ -42,6 +42,14 @@ impl Connection {
         if let Some(opened_at) = self.inbox.as_ref().and_then(|inbox| inbox.opened_at()) {
             due = due.min(opened_at.after(timeouts.message));
         }
+        if let Some(expires_at) = self.expires_at() {
+            due = due.min(expires_at);
+        }
+        if self.receive_paused
+            && let Some(until) = self.throttled_until().filter(|until| *until > core.now)
+        {
+            due = due.min(until);
+        }
         due
     }
 
@@ -83,9 +91,28 @@ impl Connection {
             self.fail(CloseCode::GOING_AWAY, core);
             return;
         }
+        if self.expires_at().is_some_and(|at| at <= core.now) {
+            self.close(CloseCode::GOING_AWAY, "lifetime", core);
+            return;
+        }
+        if self.receive_paused {
+            // A throttled peer may go on; the next step sees to that.
+            return;
+        }
         self.deadline = core.now.after(timeouts.pong);
         let mask = self.mask(core);
         self.outbox_mut(&mut core.outboxes).push_frame(Opcode::Ping, &[], mask, &mut core.pool);
+    }
+
+    fn expires_at(&self) -> Option<Tick> {
+        self.extras.as_ref()?.expires_at
+    }
+
+    /// The span, 80 % to 100 % of it, so that connections that were opened together do not end,
+    /// and come back, together.
+    pub(super) fn shorten(&self, span: Ticks) -> Ticks {
+        let share = 4 * 255 + u64::from(self.spread);
+        Ticks(u32::try_from(u64::from(span.0) * share / (5 * 255)).unwrap_or(u32::MAX).max(1))
     }
 
     /// The interval, 80 % to 120 % of it.

@@ -6,18 +6,19 @@
 pub(crate) mod admission;
 #[cfg_attr(not(test), expect(dead_code, reason = "workers do not report to it yet"))]
 pub(crate) mod budget;
-#[cfg_attr(not(test), expect(dead_code, reason = "connections do not ask for it yet"))]
 pub(crate) mod flow;
-#[cfg_attr(not(test), expect(dead_code, reason = "the handshake does not ask for it yet"))]
 pub(crate) mod origins;
 mod rate;
 mod ticks;
 #[cfg_attr(not(test), expect(dead_code, reason = "listeners do not ask for it yet"))]
 pub(crate) mod trusted;
 
+pub(crate) use flow::{Flow, FlowLimits, FlowRate};
+pub(crate) use origins::Origins;
 pub(crate) use rate::{ControlRate, LogRate};
 pub(crate) use ticks::{Tick, Ticks};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::proto::handshake::HeadLimits;
@@ -44,6 +45,14 @@ pub(crate) struct Limits {
     pub(crate) send_high_water_bytes: usize,
     /// Queued bytes above which a connection takes no more messages.
     pub(crate) send_bytes_max: usize,
+    /// What becomes of messages above `send_bytes_max`.
+    pub(crate) overflow: Overflow,
+    /// Messages and bytes per second of one connection, if they are bounded.
+    pub(crate) flow: Option<FlowLimits>,
+    /// Whose scripts may connect.
+    pub(crate) origins: Arc<Origins>,
+    /// Whether a request must tell its origin.
+    pub(crate) require_origin: bool,
     /// How messages are compressed, if they may be.
     pub(crate) compression: Option<CompressionLimits>,
     /// Connections of one worker.
@@ -52,6 +61,16 @@ pub(crate) struct Limits {
     pub(crate) handshakes_max: usize,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
+}
+
+/// What becomes of a message for a connection whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is dropped, and the connection closed with 1013 (try again later).
+    #[default]
+    Close,
+    /// It is dropped, counted, and the sender told.
+    Drop,
 }
 
 /// How a core compresses its messages (RFC 7692).
@@ -82,6 +101,8 @@ pub(crate) struct Timeouts {
     pub(crate) pong: Ticks,
     /// Silence after which a connection is closed.
     pub(crate) idle: Option<Ticks>,
+    /// From the opening of a connection to its end, whatever happens on it.
+    pub(crate) lifetime: Option<Ticks>,
     /// From the first fragment of a message to its last.
     pub(crate) message: Ticks,
     /// Time for the peer to take our last bytes once the connection has failed, and then again
@@ -108,6 +129,10 @@ impl Default for Limits {
             pongs_queued_max: 16,
             send_high_water_bytes: 64 * 1024,
             send_bytes_max: 1024 * 1024,
+            overflow: Overflow::Close,
+            flow: None,
+            origins: Arc::new(Origins::Any),
+            require_origin: false,
             compression: None,
             conns_max: 1 << 20,
             handshakes_max: 4096,
@@ -127,6 +152,7 @@ impl Default for Timeouts {
             ping_interval: Some(seconds(30)),
             pong: seconds(20),
             idle: None,
+            lifetime: None,
             message: seconds(60),
             linger: seconds(1),
         }

@@ -108,6 +108,8 @@ pub enum LimitExceeded {
     MessageTimeout,
     /// More pings and pongs in a time than allowed.
     TooManyControlFrames,
+    /// More messages or bytes in a second than allowed.
+    RateExceeded,
     /// The peer reads too slowly: more is queued for it than allowed.
     SendQueueFull,
 }
@@ -118,9 +120,10 @@ impl LimitExceeded {
     pub const fn close_code(self) -> CloseCode {
         match self {
             Self::MessageTooBig | Self::FrameTooBig => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyEmptyFragments | Self::MessageTimeout | Self::TooManyControlFrames => {
-                CloseCode::POLICY_VIOLATION
-            }
+            Self::TooManyEmptyFragments
+            | Self::MessageTimeout
+            | Self::TooManyControlFrames
+            | Self::RateExceeded => CloseCode::POLICY_VIOLATION,
             Self::SendQueueFull => CloseCode::TRY_AGAIN_LATER,
         }
     }
@@ -134,6 +137,7 @@ impl fmt::Display for LimitExceeded {
             Self::TooManyEmptyFragments => "too many empty fragments in a row",
             Self::MessageTimeout => "message not finished in time",
             Self::TooManyControlFrames => "too many control frames",
+            Self::RateExceeded => "too many messages or bytes in a second",
             Self::SendQueueFull => "send queue full",
         })
     }

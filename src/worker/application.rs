@@ -24,6 +24,8 @@ pub(crate) trait Application<D: Driver> {
 
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
 
+    fn writable(&mut self, conn: &mut Conn<'_, Self::State>);
+
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, close: &Close);
 
     fn fail(&mut self, state: Self::State, error: &ConnectError);
@@ -50,6 +52,10 @@ impl<D: Driver, H: Handler> Application<D> for Served<H> {
     #[inline]
     fn message(&mut self, conn: &mut Conn<'_, H::State>, message: Message<'_>) {
         self.0.message(conn, message);
+    }
+
+    fn writable(&mut self, conn: &mut Conn<'_, H::State>) {
+        self.0.writable(conn);
     }
 
     fn close(&mut self, conn: &mut Conn<'_, H::State>, close: &Close) {
@@ -83,6 +89,10 @@ impl<D: Outgoing, H: ClientHandler> Application<D> for Dialed<H> {
     #[inline]
     fn message(&mut self, conn: &mut Conn<'_, H::State>, message: Message<'_>) {
         self.0.message(conn, message);
+    }
+
+    fn writable(&mut self, conn: &mut Conn<'_, H::State>) {
+        self.0.writable(conn);
     }
 
     fn close(&mut self, conn: &mut Conn<'_, H::State>, close: &Close) {

@@ -23,6 +23,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             Completion::Sent { token, segment, sent } => match self.live(token) {
                 Some((entry, core)) => {
                     entry.connection.handle_sent(segment, sent, core);
+                    if entry.connection.poll_writable(core) {
+                        self.tell_writable(token);
+                    }
                     self.mark(token.index);
                 }
                 None => self.core.pool.give(segment.block),
@@ -77,7 +80,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             self.core.pool.give(block);
             return;
         };
-        entry.connection.handle_heard(core);
+        entry.connection.handle_heard(len, core);
         if entry.connection.is_secure() {
             self.handle_records(token, block, len);
         } else {
@@ -127,7 +130,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             self.core.pool.give(block);
             return;
         };
-        entry.connection.handle_heard(core);
+        entry.connection.handle_heard(len, core);
         if let Some(Event::Collected(collected)) =
             entry.connection.handle_received_into(block, len, core)
         {
@@ -146,6 +149,18 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let mut conn = Conn { token, connection, core, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.open(&mut conn))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+        }
+    }
+
+    fn tell_writable(&mut self, token: Token) {
+        let Self { table, core, application, driver, .. } = self;
+        let Some(entry) = table.get_mut(token.index as usize) else { return };
+        let Some(state) = &mut entry.state else { return };
+        let connection = &mut entry.connection;
+        let mut conn = Conn { token, connection, core, state, peer: driver };
+        if catch_unwind(AssertUnwindSafe(|| application.writable(&mut conn))).is_err() {
+            entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+            self.tell_ending(token.index);
         }
     }
 

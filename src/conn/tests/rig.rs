@@ -334,11 +334,11 @@ impl Rig {
     }
 
     fn deliver(&mut self, bytes: &[u8]) -> usize {
-        self.connection.handle_heard(&self.core);
         let taken = match self.direct.take() {
             Some(DirectRoom { mut block, start, end }) => {
                 let taken = bytes.len().min(end - start);
                 block.bytes_mut()[start..start + taken].copy_from_slice(&bytes[..taken]);
+                self.connection.handle_heard(taken, &mut self.core);
                 self.direct_bytes += taken;
                 let event = self.connection.handle_received_into(block, taken, &mut self.core);
                 if let Some(event) = event {
@@ -350,6 +350,7 @@ impl Rig {
                 let mut block = self.core.pool.take_receive().expect("a receive block is free");
                 let taken = bytes.len().min(block.len());
                 block.bytes_mut()[..taken].copy_from_slice(&bytes[..taken]);
+                self.connection.handle_heard(taken, &mut self.core);
                 self.handle_received(block, taken);
                 taken
             }

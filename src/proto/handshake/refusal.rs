@@ -90,6 +90,8 @@ pub enum Refusal {
     MalformedExtensions,
     /// 403: more than one `Origin`.
     DuplicateOrigin,
+    /// 403: an `Origin` that is not on the list, or none where one is required.
+    ForeignOrigin,
     /// 400: bytes after the head, before the handshake was answered.
     EarlyBytes,
     /// 408: the head was not complete in time.
@@ -199,6 +201,7 @@ impl Refusal {
             Self::TooManyProtocols => (400, "too_many_protocols", "too many sub-protocols"),
             Self::MalformedExtensions => (400, "extensions", "malformed Sec-WebSocket-Extensions"),
             Self::DuplicateOrigin => (403, "duplicate_origin", "more than one Origin"),
+            Self::ForeignOrigin => (403, "origin", "not permitted from this origin"),
             Self::EarlyBytes => (400, "early_bytes", "bytes before the handshake was answered"),
             Self::Timeout => (408, "timeout", "the request took too long"),
             Self::Unauthorized => (401, "unauthorized", "credentials needed"),
@@ -274,7 +277,7 @@ mod tests {
     }
 
     /// Every reason. A variant that is added without a line here fails to compile in `facts` first.
-    const ALL: [Refusal; 42] = [
+    const ALL: [Refusal; 43] = [
         Refusal::BareLineFeed,
         Refusal::BareCarriageReturn,
         Refusal::ControlByte,
@@ -310,6 +313,7 @@ mod tests {
         Refusal::TooManyProtocols,
         Refusal::MalformedExtensions,
         Refusal::DuplicateOrigin,
+        Refusal::ForeignOrigin,
         Refusal::EarlyBytes,
         Refusal::Timeout,
         Refusal::Unauthorized,

@@ -7,8 +7,9 @@ use rustls::{
     AlertDescription, CipherSuite, ClientConfig, Error, HandshakeKind, ProtocolVersion, version,
 };
 
-use super::rig::{Pair, Rig};
-use crate::tls::{ClientTls, provider};
+use super::rig::{Pair, Rig, certificate_in};
+use crate::tls::certificates::{read_chain, read_key};
+use crate::tls::{ClientTls, TlsError, provider};
 
 const NAME: &str = "example.org";
 
@@ -137,6 +138,7 @@ fn tl06_early_data_is_refused() {
     lenient.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
     lenient.ticketer = Arc::new(Never);
     let lenient = Arc::new(lenient);
+    assert_eq!(tls.server_config().max_early_data_size, 0);
     Pair::connect(Arc::clone(&lenient), Arc::clone(&client), NAME).unwrap();
     for (server, accepted) in [(lenient, true), (tls.server_config(), false)] {
         let mut pair = Pair::begin(server, Arc::clone(&client), NAME);
@@ -165,16 +167,31 @@ fn an_insecure_client_believes_a_server_nobody_vouches_for_and_others_do_not() {
 }
 
 #[test]
+fn the_authorities_of_the_machine_do_not_vouch_for_one_made_a_moment_ago() {
+    let rig = Rig::new();
+    let server = rig.tls(&[NAME]).server_config();
+    match ClientTls::with_system_roots() {
+        Ok(client) => {
+            let failed = Pair::connect(server, client.client_config(), NAME).unwrap_err();
+            assert!(matches!(failed.client, Some(Error::InvalidCertificate(_))), "{failed:?}");
+        }
+        // A machine without any says so in one line.
+        Err(error) => {
+            assert!(matches!(error, TlsError::NoSystemRoots { .. }), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+    }
+}
+
+#[test]
 fn an_insecure_client_still_wants_a_signature_of_the_key_it_is_shown() {
     let rig = Rig::new();
     let tls = rig.tls(&[NAME]);
     let (_, other_key) = rig.authority.issue(&[NAME]);
     let mut forged = rustls::ServerConfig::clone(&tls.server_config());
-    let chain = crate::tls::certificates::read_chain(
-        super::rig::certificate_in(&rig.folder.path("server.pem")).as_bytes(),
-        "certificate",
-    );
-    let key = crate::tls::certificates::read_key(other_key.as_bytes(), "key").unwrap();
+    let chain =
+        read_chain(certificate_in(&rig.folder.path("server.pem")).as_bytes(), "certificate");
+    let key = read_key(other_key.as_bytes(), "key").unwrap();
     let key = provider().key_provider.load_private_key(key).unwrap();
     let shown = rustls::sign::CertifiedKey::new(chain.unwrap(), key);
     forged.cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(shown));

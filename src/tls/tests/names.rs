@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::rig::{Pair, Rig, certificate_in};
+use crate::tls::development::{pem, self_signed};
 use crate::tls::{ClientTls, Tls, TlsWarning};
 
 fn shown(tls: &Tls, client: &Arc<ClientConfig>, name: &str) -> String {
@@ -73,8 +76,8 @@ fn of_two_certificates_of_a_name_the_one_the_client_can_check_is_shown() {
     let certificate = params.self_signed(&key).unwrap();
     let ed25519 = rig.write_pair(
         "ed25519",
-        &crate::tls::development::pem("CERTIFICATE", certificate.der()),
-        &crate::tls::development::pem("PRIVATE KEY", &key.serialize_der()),
+        &pem("CERTIFICATE", certificate.der()),
+        &pem("PRIVATE KEY", &key.serialize_der()),
     );
     let tls = Tls::from_files(&ed25519.0, &ed25519.1).unwrap();
     let tls = tls.add_certificate_files(&p256.0, &p256.1).unwrap();
@@ -107,7 +110,7 @@ fn a_development_certificate_is_good_for_this_machine_and_for_names_that_are_giv
         (&["dev.example", "192.0.2.7"], &["dev.example", "192.0.2.7"]),
     ] {
         let given: Vec<_> = given.iter().map(|&name: &&str| name.to_owned()).collect();
-        let (certificate, key) = crate::tls::development::self_signed(&given).unwrap();
+        let (certificate, key) = self_signed(&given).unwrap();
         let tls = Tls::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
         assert_eq!(tls.warnings(), []);
         let file = rig.folder.write("self-signed.pem", &certificate);
@@ -122,39 +125,39 @@ fn a_development_certificate_is_good_for_this_machine_and_for_names_that_are_giv
 
 /// A client that checks signatures of ECDSA alone.
 #[derive(Debug)]
-struct OnlyEcdsa(Arc<dyn rustls::client::danger::ServerCertVerifier>);
+struct OnlyEcdsa(Arc<dyn ServerCertVerifier>);
 
-impl rustls::client::danger::ServerCertVerifier for OnlyEcdsa {
+impl ServerCertVerifier for OnlyEcdsa {
     fn verify_server_cert(
         &self,
-        end_entity: &rustls::pki_types::CertificateDer<'_>,
-        intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        name: &rustls::pki_types::ServerName<'_>,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         ocsp: &[u8],
-        now: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
         self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        certificate: &rustls::pki_types::CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.0.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        certificate: &rustls::pki_types::CertificateDer<'_>,
-        signed: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.0.verify_tls13_signature(message, certificate, signed)
     }
 
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }

@@ -210,7 +210,10 @@ pub(super) fn close_code(sequence: usize) -> CloseCode {
     CloseCode::new(4000 + u16::try_from(sequence % 100).unwrap_or(0))
 }
 
-fn copy(conn: &mut Conn<'_, State>, message: &Message<'_>) -> Result<(), crate::conn::SendError> {
+fn copy(
+    conn: &mut Conn<'_, State>,
+    message: &Message<'_>,
+) -> Result<crate::conn::SendStatus, crate::conn::SendError> {
     match message.kind() {
         MessageKind::Text => conn.send_text(message.text().unwrap_or_default()),
         MessageKind::Binary => conn.send_binary(message.payload()),

@@ -118,6 +118,7 @@ fn timeouts(rng: &mut fastrand::Rng, patient: bool) -> Timeouts {
         ping_interval: Some(wait()),
         pong: wait(),
         idle: (!patient && rng.u8(0..4) == 0).then(|| Ticks::at_least(Duration::from_secs(6))),
+        lifetime: None,
         message: Ticks::at_least(Duration::from_secs(if patient { 60 } else { 3 })),
         linger: Ticks::at_least(Duration::from_secs(if patient { 30 } else { 1 })),
     }
