@@ -47,7 +47,7 @@ impl Handler for Echo {
 
 fn main() -> Result<(), longwire::Error> {
     let server = Server::builder().build()?;
-    println!("listening on {}, {}", server.local_addr(), server.backend_reason());
+    println!("listening on {}, {}", server.local_addrs()[0], server.backend_reason());
     server.run(|_core| Echo::default())?;
     Ok(())
 }

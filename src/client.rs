@@ -242,7 +242,7 @@ impl Client {
         let seat = |(worker, core): (usize, &usize)| {
             let wake = Wake::new().map_err(|source| Error::Worker { worker, source })?;
             let setup = DriverSetup {
-                listener: None,
+                listeners: Vec::new(),
                 wake,
                 conns_max: u32::try_from(self.checked.limits.conns_max).unwrap_or(u32::MAX),
                 direct_descriptors: self.direct_descriptors,

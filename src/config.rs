@@ -2,18 +2,24 @@
 //!
 //! Chained setters; everything is checked once, in [`Builder::build`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::buf::PoolConfig;
 use crate::error::Error;
+use crate::io::addr::ListenAddr;
 use crate::io::affinity;
 use crate::io::backend::{self, Backend, BackendChoice};
+use crate::io::listeners::ListenOptions;
 use crate::policy::{Limits, Ticks};
 
-/// Descriptors a process needs beside its connections: standard streams, rings, wake handles,
-/// listeners, the reserve of each worker.
+/// Descriptors a process needs beside its connections and those of its workers.
 const DESCRIPTORS_RESERVED: usize = 64;
+/// Descriptors of a worker beside its listeners: ring or epoll, wake handle, one in reserve.
+const DESCRIPTORS_PER_WORKER: usize = 3;
+
+/// Addresses of a server. A worker has a listener for each.
+const ADDRESSES_MAX: usize = 64;
 
 /// Workers of a process; each has a thread and a ring.
 const WORKERS_MAX: usize = 1024;
@@ -23,7 +29,9 @@ const WORKERS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` or `run`"]
 pub struct Builder {
-    pub(crate) listen: SocketAddr,
+    /// None yet means the default.
+    listen: Vec<ListenAddr>,
+    unix_mode: Option<u32>,
     pub(crate) backend: BackendChoice,
     pub(crate) workers: Option<usize>,
     pub(crate) cores: Option<Vec<usize>>,
@@ -53,7 +61,8 @@ pub(crate) struct Durations {
 impl Default for Builder {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9001)),
+            listen: Vec::new(),
+            unix_mode: None,
             backend: BackendChoice::Auto,
             workers: None,
             cores: None,
@@ -86,9 +95,31 @@ impl Default for Durations {
 }
 
 impl Builder {
-    /// Address and port to listen on; port 0 lets the kernel choose. Default `127.0.0.1:9001`.
-    pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.listen = addr;
+    /// An address to listen on. The first call takes the place of the default, `127.0.0.1:9001`;
+    /// each further one adds an address, up to 64. Costs a descriptor per worker each.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), longwire::InvalidListenAddr> {
+    /// let builder = longwire::Server::builder()
+    ///     .listen("0.0.0.0:9001".parse()?)
+    ///     .listen("[::]:9001".parse()?)
+    ///     .listen("unix:/run/app.sock".parse()?);
+    /// # drop(builder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A socket file that a killed server has left is replaced; one at which somebody answers is
+    /// an error. The file is removed when the server stops.
+    pub fn listen(mut self, addr: ListenAddr) -> Self {
+        self.listen.push(addr);
+        self
+    }
+
+    /// Permissions of the socket files, such as `0o660`: who may write to the file may connect.
+    /// Default: what the umask leaves, usually the user alone. At most `0o777`.
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.unix_mode = Some(mode);
         self
     }
 
@@ -99,7 +130,7 @@ impl Builder {
         self
     }
 
-    /// Number of workers, each with a thread, a listener and a handler of its own. Default: one
+    /// Number of workers, each with a thread, listeners and a handler of its own. Default: one
     /// for each core in the list of [`cores`](Self::cores). From 1 to 1024. More workers than cores
     /// share these in turn, which only pays for [`direct_descriptors`](Self::direct_descriptors).
     pub fn workers(mut self, workers: usize) -> Self {
@@ -122,8 +153,8 @@ impl Builder {
         self
     }
 
-    /// Connections that may wait to be accepted, per worker; the kernel cuts it to
-    /// `net.core.somaxconn`. Default 4096.
+    /// Connections that may wait to be accepted at an address, per worker, or all of a Unix socket;
+    /// the kernel cuts it to `net.core.somaxconn`. Default 4096.
     pub fn backlog(mut self, conns: u32) -> Self {
         self.backlog = conns;
         self
@@ -276,7 +307,8 @@ impl Builder {
     /// The settings as a worker needs them, if they make sense.
     pub(crate) fn checked(&self) -> Result<Checked, Error> {
         let cores = self.checked_cores()?;
-        let conns_max = self.checked_conns(cores.len())?;
+        let addrs = self.checked_addrs()?;
+        let conns_max = self.checked_conns(cores.len(), addrs.len())?;
         let mut limits = self.limits.clone();
         limits.conns_max = conns_max;
         limits.frame_bytes_max = self.frame_bytes_max.unwrap_or(limits.message_bytes_max);
@@ -302,7 +334,7 @@ impl Builder {
         at_most("control_frames_per_second", limits.control_frames_per_second.into(), 32_767)?;
         at_least("receive_blocks_max", self.memory.receive_blocks_max, 1)?;
         at_least("backlog", self.backlog as usize, 1)?;
-        Ok(Checked { limits, cores, memory: self.memory })
+        Ok(Checked { addrs, limits, cores, memory: self.memory })
     }
 
     /// The backend, and why, in one line.
@@ -339,13 +371,40 @@ impl Builder {
         Ok(cores.iter().copied().cycle().take(workers).collect())
     }
 
-    fn checked_conns(&self, workers: usize) -> Result<usize, Error> {
+    /// Where to listen: no address twice, unless the kernel chooses the port.
+    fn checked_addrs(&self) -> Result<Vec<ListenAddr>, Error> {
+        if self.listen.is_empty() {
+            return Ok(vec![(Ipv4Addr::LOCALHOST, 9001).into()]);
+        }
+        at_most("the number of addresses", self.listen.len(), ADDRESSES_MAX)?;
+        if let Some(mode) = self.unix_mode.filter(|mode| *mode > 0o777) {
+            return Err(Error::Misuse(format!("unix_mode is {mode:o}; it must be at most 777")));
+        }
+        for (position, addr) in self.listen.iter().enumerate() {
+            if let Some(advice) = addr.fault() {
+                return Err(Error::Misuse(format!("{addr} cannot be listened on: {advice}")));
+            }
+            let is_fixed = !matches!(addr, ListenAddr::Tcp(addr) if addr.port() == 0);
+            if is_fixed && self.listen[..position].contains(addr) {
+                return Err(Error::Misuse(format!("{addr} is to be listened on twice")));
+            }
+        }
+        Ok(self.listen.clone())
+    }
+
+    /// How to listen there.
+    pub(crate) fn listen_options(&self) -> ListenOptions {
+        ListenOptions { backlog: self.backlog, unix_mode: self.unix_mode }
+    }
+
+    fn checked_conns(&self, workers: usize, listeners: usize) -> Result<usize, Error> {
         // Direct descriptors have a table per ring, of at most this size each.
         let descriptors = descriptor_limit();
+        let reserved = DESCRIPTORS_RESERVED + (DESCRIPTORS_PER_WORKER + listeners) * workers;
         let room = if self.direct_descriptors {
             descriptors.saturating_mul(workers)
         } else {
-            descriptors.saturating_sub(DESCRIPTORS_RESERVED + 4 * workers)
+            descriptors.saturating_sub(reserved)
         };
         let conns = self.conns_max.unwrap_or_else(|| room.min(Limits::default().conns_max));
         at_least("conns_max", conns, 1)?;
@@ -359,7 +418,7 @@ impl Builder {
                         conns.div_ceil(descriptors)
                     )
                 } else {
-                    let needed = conns.saturating_add(DESCRIPTORS_RESERVED + 4 * workers);
+                    let needed = conns.saturating_add(reserved);
                     format!("raise it (ulimit -n {needed})")
                 }
             )));
@@ -371,6 +430,7 @@ impl Builder {
 /// Settings that make sense together.
 #[derive(Debug)]
 pub(crate) struct Checked {
+    pub(crate) addrs: Vec<ListenAddr>,
     pub(crate) limits: Limits,
     /// One for each worker.
     pub(crate) cores: Vec<usize>,

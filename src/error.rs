@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+
+use crate::io::addr::ListenAddr;
 
 /// Why a server could not be built or had to stop.
 #[derive(Debug)]
@@ -10,10 +11,10 @@ use std::net::SocketAddr;
 pub enum Error {
     /// A setting makes no sense, alone or on this machine. Correct it as the text says.
     Misuse(String),
-    /// The address cannot be listened on: it is in use, not of this machine, or not permitted.
+    /// An address cannot be listened on: it is in use, not of this machine, or not permitted.
     Listen {
         /// The address.
-        addr: SocketAddr,
+        addr: ListenAddr,
         /// The kernel's reason.
         source: io::Error,
     },
@@ -33,7 +34,7 @@ impl fmt::Display for Error {
         match self {
             Self::Misuse(text) | Self::Backend(text) => f.write_str(text),
             Self::Listen { addr, source } => {
-                write!(f, "cannot listen on {addr}: {source}{}", listen_hint(source))
+                write!(f, "cannot listen on {addr}: {source}{}", listen_hint(addr, source))
             }
             Self::Worker { worker, source } => write!(f, "worker {worker}: {source}"),
         }
@@ -49,12 +50,21 @@ impl std::error::Error for Error {
     }
 }
 
-fn listen_hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => "; stop what listens there, or choose another port",
-        io::ErrorKind::AddrNotAvailable => "; that address is not one of this machine's",
-        io::ErrorKind::PermissionDenied => {
+fn listen_hint(addr: &ListenAddr, source: &io::Error) -> &'static str {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, AlreadyExists, NotFound, PermissionDenied};
+    match (addr, source.kind()) {
+        (ListenAddr::Tcp(_), AddrInUse) => "; stop what listens there, or choose another port",
+        (ListenAddr::Tcp(_), AddrNotAvailable) => "; that address is not one of this machine's",
+        (ListenAddr::Tcp(_), PermissionDenied) => {
             "; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a higher one"
+        }
+        (ListenAddr::Unix(_) | ListenAddr::Abstract(_), AddrInUse) => {
+            "; stop what listens there, or choose another name"
+        }
+        (ListenAddr::Unix(_), AlreadyExists) => "; remove it, or choose another path",
+        (ListenAddr::Unix(_), NotFound) => "; make its folder first",
+        (ListenAddr::Unix(_), PermissionDenied) => {
+            "; the server must be allowed to write to the folder, and to a file that is there"
         }
         _ => "",
     }

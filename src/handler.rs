@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError, SendStatus};
 use crate::decision::Decision;
 use crate::io::Token;
+use crate::io::addr::PeerAddr;
 use crate::proto::CloseCode;
 use crate::proto::handshake::Request;
 
@@ -91,11 +91,11 @@ impl fmt::Display for ConnId {
 
 /// Tells the address of a peer; a driver, seen from the application.
 pub(crate) trait PeerAddress {
-    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr>;
+    fn peer_addr(&self, token: Token) -> io::Result<PeerAddr>;
 }
 
 impl<D: crate::io::Driver> PeerAddress for D {
-    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr> {
+    fn peer_addr(&self, token: Token) -> io::Result<PeerAddr> {
         crate::io::Driver::peer_addr(self, token)
     }
 }
@@ -169,13 +169,14 @@ impl<S> Conn<'_, S> {
         self.connection.queued_bytes()
     }
 
-    /// The peer's address, asked of the kernel.
+    /// Where the peer comes from, asked of the kernel: its address, or on a Unix socket the process
+    /// that connected. No header of the request has a say in it.
     ///
     /// # Errors
     ///
     /// The kernel's, if the peer is gone already; `Unsupported` with direct descriptors, for which
     /// the kernel cannot tell.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub fn peer_addr(&self) -> io::Result<PeerAddr> {
         self.peer.peer_addr(self.token)
     }
 }

@@ -53,6 +53,7 @@ pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
 pub use handler::{Conn, ConnId, Conns, Handler};
+pub use io::addr::{InvalidListenAddr, ListenAddr, PeerAddr, UnixCredentials};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};
 pub use metrics::Stats;

@@ -1,4 +1,5 @@
-//! From settings to running workers: one listener, one pinned thread, one event loop per core.
+//! From settings to running workers: a listener for each address, one pinned thread, one event
+//! loop per core.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,9 +9,11 @@ use crate::config::{Builder, Checked};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::io::Driver;
+use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend, DriverSetup};
 use crate::io::epoll::EpollDriver;
-use crate::io::socket::{self, Listener};
+use crate::io::listeners::listen;
+use crate::io::socket::Listener;
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
@@ -41,8 +44,9 @@ pub struct Server {
     builder: Builder,
     backend: Backend,
     backend_reason: String,
-    listeners: Vec<Listener>,
-    addr: SocketAddr,
+    /// Of each worker.
+    listeners: Vec<Vec<Listener>>,
+    addrs: Vec<ListenAddr>,
     handle: Handle,
 }
 
@@ -53,13 +57,13 @@ impl Builder {
     /// # Errors
     ///
     /// [`Error::Misuse`] for settings that make no sense, [`Error::Backend`] if the backend that
-    /// was asked for is not available, [`Error::Listen`] if the address is not.
+    /// was asked for is not available, [`Error::Listen`] if an address is not.
     pub fn build(self) -> Result<Server, Error> {
         let checked = self.checked()?;
         let (backend, backend_reason) = self.chosen_backend()?;
-        let (listeners, addr) = self.listen_all(checked.cores.len())?;
+        let (listeners, addrs) = self.listen_all(&checked)?;
         let handle = Handle::new(checked.cores.len(), &self)?;
-        Ok(Server { checked, builder: self, backend, backend_reason, listeners, addr, handle })
+        Ok(Server { checked, builder: self, backend, backend_reason, listeners, addrs, handle })
     }
 
     /// Builds the server and runs it: [`build`](Self::build), then [`Server::run`].
@@ -75,22 +79,22 @@ impl Builder {
         self.build()?.run(handlers)
     }
 
-    /// One listener for each worker, all on one address (`SO_REUSEPORT`).
-    fn listen_all(&self, workers: usize) -> Result<(Vec<Listener>, SocketAddr), Error> {
-        let mut addr = self.listen;
-        let failed = |source| Error::Listen { addr: self.listen, source };
-        if addr.port() != 0 {
-            socket::ensure_free(addr).map_err(failed)?;
+    /// The listeners of each worker, one for each address, in the order of the addresses.
+    fn listen_all(
+        &self,
+        checked: &Checked,
+    ) -> Result<(Vec<Vec<Listener>>, Vec<ListenAddr>), Error> {
+        let mut of_workers: Vec<Vec<Listener>> = checked.cores.iter().map(|_| Vec::new()).collect();
+        let mut addrs = Vec::new();
+        for addr in &checked.addrs {
+            let (listeners, bound) = listen(addr, self.listen_options(), of_workers.len())
+                .map_err(|source| Error::Listen { addr: addr.clone(), source })?;
+            for (of_worker, listener) in of_workers.iter_mut().zip(listeners) {
+                of_worker.push(listener);
+            }
+            addrs.push(bound);
         }
-        let mut listeners = Vec::with_capacity(workers);
-        for _ in 0..workers {
-            let listener = socket::listen(addr, self.backlog).map_err(failed)?;
-            listener.await_first_bytes().map_err(failed)?;
-            // With port 0 the kernel chooses for the first; the others join it.
-            addr = listener.local_addr().map_err(failed)?;
-            listeners.push(listener);
-        }
-        Ok((listeners, addr))
+        Ok((of_workers, addrs))
     }
 }
 
@@ -114,10 +118,10 @@ impl Server {
         F: Fn(usize) -> H + Send + Sync,
     {
         let Self { checked, builder, backend, listeners, handle, .. } = self;
-        let seat = |(worker, listener): (usize, Listener)| {
+        let seat = |(worker, listeners): (usize, Vec<Listener>)| {
             let conns_max = checked.limits.conns_max + REFUSAL_SLOTS;
             let setup = DriverSetup {
-                listener: Some(listener),
+                listeners,
                 wake: handle.inner.wakes[worker].clone(),
                 conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
                 direct_descriptors: builder.direct_descriptors,
@@ -143,9 +147,18 @@ impl Server {
         self.handle.clone()
     }
 
-    /// The address that is listened on, with the port the kernel chose if it was asked to.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addr
+    /// The first TCP address that is listened on, with the port the kernel chose if it was asked
+    /// to. None if there are Unix sockets alone.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addrs.iter().find_map(|addr| match addr {
+            ListenAddr::Tcp(addr) => Some(*addr),
+            ListenAddr::Unix(_) | ListenAddr::Abstract(_) => None,
+        })
+    }
+
+    /// All addresses that are listened on, in the order in which they were given.
+    pub fn local_addrs(&self) -> &[ListenAddr] {
+        &self.addrs
     }
 
     /// How the server talks to the kernel.

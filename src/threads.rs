@@ -75,7 +75,7 @@ mod tests {
         let seat = |_| {
             let wake = Wake::new().unwrap();
             let setup = DriverSetup {
-                listener: None,
+                listeners: Vec::new(),
                 wake,
                 conns_max: 1,
                 direct_descriptors: false,

@@ -20,6 +20,8 @@ mod dialing;
 mod endings;
 #[path = "end_to_end/hostile.rs"]
 mod hostile;
+#[path = "end_to_end/listening.rs"]
+mod listening;
 #[path = "end_to_end/messages.rs"]
 mod messages;
 #[path = "end_to_end/refusals.rs"]

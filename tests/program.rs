@@ -16,6 +16,8 @@ mod client;
 mod errors;
 #[path = "program/exhaustion.rs"]
 mod exhaustion;
+#[path = "program/listening.rs"]
+mod listening;
 #[path = "program/process.rs"]
 mod process;
 #[path = "program/resources.rs"]

@@ -44,7 +44,7 @@ impl Handler for Echo {
 fn serves_until_killed() {
     let addr: SocketAddr = std::env::var(LISTEN).unwrap().parse().unwrap();
     let is_wrong = std::env::var_os(WRONG).is_some();
-    Server::builder().listen(addr).workers(1).run(|_core| Echo { is_wrong }).unwrap();
+    Server::builder().listen(addr.into()).workers(1).run(|_core| Echo { is_wrong }).unwrap();
 }
 
 /// A matrix file, removed with all that was written beside it.

@@ -37,7 +37,7 @@ pub enum BackendChoice {
 #[derive(Debug)]
 pub(crate) struct DriverSetup {
     /// Where peers connect; none if this process does all the connecting.
-    pub(crate) listener: Option<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// How other threads end a wait.
     pub(crate) wake: Wake,
     /// Connections there is room for without growing. Address space, not memory.

@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -22,8 +21,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
+use super::addr::PeerAddr;
 use super::backend::DriverSetup;
-use super::socket::{self, Listener};
+use super::listeners::{LISTENERS_MAX, Listeners};
+use super::socket;
 use super::table::{DONE, FAILED, Next, SENDING, STARVED_WAIT_MAX, Table, WATCHED, WATCHED_WRITE};
 use super::wake::Wake;
 use super::{Closing, Completion, Driver, Outgoing, Patience, Token};
@@ -31,14 +32,16 @@ use crate::buf::{Block, Pool, Segment};
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_WAIT_MAX: usize = 1024;
-/// Accepts between two waits: a flood of peers must not hold up those that are connected.
+/// Accepts between two waits, of all listeners: a flood of peers must not hold up those that are
+/// connected.
 const ACCEPTS_PER_WAIT_MAX: u32 = 64;
 /// Rounds of receives between two waits, one block for each connection in line: peers that never
 /// stop talking must not keep the worker from looking after others (row FR10).
 const ROUNDS_PER_WAIT_MAX: usize = 4;
 
-const LISTENER: mio::Token = mio::Token(usize::MAX);
-const WAKE: mio::Token = mio::Token(usize::MAX - 1);
+/// Listeners are the last numbers of all, from here on; no token of a connection is so large.
+const LISTENERS: usize = usize::MAX - (LISTENERS_MAX - 1);
+const WAKE: mio::Token = mio::Token(LISTENERS - 1);
 
 /// Readiness made into completions.
 #[derive(Debug)]
@@ -55,9 +58,7 @@ struct State {
     poll: Poll,
     table: Table<OwnedFd>,
     waiting: HashMap<u32, Segment>,
-    listener: Option<Listener>,
-    /// A peer may be waiting to be accepted.
-    accept_ready: bool,
+    listeners: Listeners,
     accept_paused: bool,
     accepts_left: u32,
     receives_left: usize,
@@ -69,9 +70,12 @@ impl EpollDriver {
     /// A driver that listens and can be woken, with no connection yet.
     pub(crate) fn new(setup: DriverSetup) -> io::Result<Self> {
         let poll = Poll::new()?;
-        if let Some(listener) = &setup.listener {
+        for (number, listener) in setup.listeners.iter().enumerate() {
             let fd = listener.as_fd().as_raw_fd();
-            poll.registry().register(&mut SourceFd(&fd), LISTENER, Interest::READABLE)?;
+            let token = mio::Token(LISTENERS + number);
+            // Workers that share a Unix socket all wake for a peer, and all but one find nobody;
+            // mio knows no way to wake one of them.
+            poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
         let wake_fd = setup.wake.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&wake_fd), WAKE, Interest::READABLE)?;
@@ -79,8 +83,7 @@ impl EpollDriver {
             poll,
             table: Table::new(setup.conns_max, true),
             waiting: HashMap::new(),
-            listener: setup.listener,
-            accept_ready: true,
+            listeners: Listeners::new(setup.listeners),
             accept_paused: false,
             accepts_left: ACCEPTS_PER_WAIT_MAX,
             receives_left: 0,
@@ -146,14 +149,19 @@ impl Driver for EpollDriver {
     }
 
     fn shed_one(&mut self) -> bool {
-        self.state.listener.as_mut().is_some_and(Listener::shed_one)
+        self.state.listeners.shed_one()
     }
 
-    fn close_listener(&mut self) {
-        self.state.listener = None;
+    fn close_listeners(&mut self) {
+        for listener in self.state.listeners.take() {
+            let fd = listener.as_fd().as_raw_fd();
+            // Closing would not do: another worker may hold the same socket. It cannot fail for
+            // what was registered.
+            let _ = self.state.poll.registry().deregister(&mut SourceFd(&fd));
+        }
     }
 
-    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr> {
+    fn peer_addr(&self, token: Token) -> io::Result<PeerAddr> {
         let fd = self.state.table.fd(token).ok_or(io::ErrorKind::NotConnected)?;
         socket::peer_addr(fd)
     }
@@ -245,7 +253,7 @@ impl State {
 
     fn handle_event(&mut self, event: &mio::event::Event) {
         match event.token() {
-            LISTENER => self.accept_ready = true,
+            mio::Token(LISTENERS..) => self.listeners.set_ready(event.token().0 - LISTENERS),
             WAKE => {
                 self.wake.clear();
                 self.table.announce(Completion::Woken);
@@ -282,13 +290,9 @@ impl State {
             return None;
         }
         self.accepts_left -= 1;
-        match self.listener.as_ref()?.accept() {
-            Ok(Some(socket)) => Some(Completion::Accepted(socket)),
-            Ok(None) => {
-                self.accept_ready = false;
-                None
-            }
-            Err(errno) => {
+        match self.listeners.accept()? {
+            (listener, Ok(socket)) => Some(Completion::Accepted { socket, listener }),
+            (_, Err(errno)) => {
                 let exhausted = socket::pauses_accept(errno);
                 self.accept_paused |= exhausted;
                 Some(Completion::AcceptFailed { error: errno.into(), exhausted })
@@ -356,7 +360,7 @@ impl State {
     }
 
     fn may_accept(&self) -> bool {
-        self.accept_ready && !self.accept_paused && self.listener.is_some()
+        !self.accept_paused && self.listeners.has_ready()
     }
 
     /// Whether `poll_completion` could go on without the kernel having news.

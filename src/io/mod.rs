@@ -12,6 +12,8 @@
 //! - At most one send of a connection is in flight; the worker sees to that, drivers assert it.
 //!   Each `submit_send` is answered by exactly one [`Completion::Sent`], unless `submit_close`
 //!   comes first.
+//! - A driver with several listeners accepts from them in turn: peers of one do not keep those of
+//!   another waiting. Pausing, resuming and closing are for all of them.
 //! - A driver receives only into blocks the pool has. When it has none, ready connections wait
 //!   in line and go on when blocks return; nobody is closed for lack of memory.
 //! - After `submit_close` exactly one [`Completion::Closed`] arrives, it is the last that carries
@@ -22,9 +24,11 @@
 //!
 //! Drivers know tokens and sockets; they know nothing of connections, frames or deadlines.
 
+pub(crate) mod addr;
 pub(crate) mod affinity;
 pub(crate) mod backend;
 pub(crate) mod epoll;
+pub(crate) mod listeners;
 #[cfg_attr(not(test), expect(dead_code, reason = "the server has no memory budget yet"))]
 pub(crate) mod memory_limit;
 #[cfg(test)]
@@ -33,14 +37,15 @@ pub(crate) mod socket;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unix;
 pub(crate) mod uring;
 pub(crate) mod wake;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use self::addr::PeerAddr;
 use crate::buf::{Block, Pool, Segment};
 
 /// Names one connection of a worker: its slot, and which use of the slot this is.
@@ -84,7 +89,12 @@ pub(crate) enum Closing {
 #[derive(Debug)]
 pub(crate) enum Completion<S> {
     /// A peer connected. `attach` the socket, or drop it to refuse.
-    Accepted(S),
+    Accepted {
+        /// Its socket.
+        socket: S,
+        /// Which listener it came by, in the order in which the driver was given them.
+        listener: u8,
+    },
     /// Accepting failed. The driver goes on by itself after errors of one peer; for
     /// `exhausted` ones it has paused, and `resume_accept` makes it try again.
     AcceptFailed {
@@ -182,21 +192,21 @@ pub(crate) trait Driver {
     /// Gives the connection up, whatever is in flight.
     fn submit_close(&mut self, token: Token, closing: Closing);
 
-    /// Accepts no more until `resume_accept`.
+    /// Accepts no more, by any listener, until `resume_accept`.
     fn pause_accept(&mut self);
 
     /// Accepts again.
     fn resume_accept(&mut self);
 
     /// Accepts and closes at once one waiting peer although no descriptor is left, by means of a
-    /// descriptor held in reserve. Returns whether there was one.
+    /// descriptor held in reserve; of each listener in turn. Returns whether there was one.
     fn shed_one(&mut self) -> bool;
 
-    /// Stops listening for good: the listening socket is closed.
-    fn close_listener(&mut self);
+    /// Stops listening for good: the listening sockets are closed.
+    fn close_listeners(&mut self);
 
     /// The address of the peer, asked of the kernel (nothing is stored).
-    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr>;
+    fn peer_addr(&self, token: Token) -> io::Result<PeerAddr>;
 
     /// The next thing that happened, if it can be had without waiting.
     fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<Self::Socket>>;

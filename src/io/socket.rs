@@ -8,17 +8,23 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// A listening socket, with a descriptor in reserve for the day when none is left.
+use super::addr::{PeerAddr, UnixCredentials};
+use super::unix::SocketFile;
+
+/// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Listener {
+    /// Before the descriptor, because fields are dropped in this order and the file goes first.
+    file: Option<Arc<SocketFile>>,
     fd: OwnedFd,
-    reserve: Option<OwnedFd>,
+    /// Other workers may accept from the same socket.
+    is_shared: bool,
 }
 
 /// Listens at `addr`, together with every other listener at the same address: the kernel spreads
@@ -31,7 +37,7 @@ pub(crate) fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
     socket.set_out_of_band_inline(true)?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(Listener { fd: socket.into(), reserve: open_reserve().ok() })
+    Ok(Listener { file: None, fd: socket.into(), is_shared: false })
 }
 
 /// Makes sure that nobody listens at `addr`: not even a server that would share the address,
@@ -41,6 +47,22 @@ pub(crate) fn ensure_free(addr: SocketAddr) -> io::Result<()> {
 }
 
 impl Listener {
+    /// A Unix socket that listens, and the file by which it is found, if any.
+    pub(super) fn unix(fd: OwnedFd, file: Option<Arc<SocketFile>>) -> Self {
+        Self { file, fd, is_shared: true }
+    }
+
+    /// The same socket for another worker.
+    pub(super) fn share(&self) -> io::Result<Self> {
+        let fd = self.fd.try_clone()?;
+        Ok(Self { file: self.file.clone(), fd, is_shared: self.is_shared })
+    }
+
+    /// Whether other workers may accept from the same socket.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// Has the kernel keep a new connection to itself until its first bytes are here, for a second.
     ///
     /// The client speaks first, so the server then accepts, receives and answers in one go instead
@@ -57,18 +79,6 @@ impl Listener {
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(errno),
         }
-    }
-
-    /// Accepts one waiting peer by means of the reserve descriptor and closes it. Returns whether
-    /// there was one.
-    ///
-    /// Without it a peer in the backlog would wait for an answer as long as no descriptor is free.
-    pub(super) fn shed_one(&mut self) -> bool {
-        drop(self.reserve.take());
-        let is_shed = matches!(self.accept(), Ok(Some(_)));
-        // Another thread may have been quicker; then the next call tries again.
-        self.reserve = open_reserve().ok();
-        is_shed
     }
 
     /// Where it listens.
@@ -141,10 +151,33 @@ pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
     let _ = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
 }
 
-/// The address of the peer of a connection.
-pub(super) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+/// The address of the peer of a connection, or who the peer is.
+pub(super) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<PeerAddr> {
     let addr = SockRef::from(&fd).peer_addr()?;
-    addr.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
+    if let Some(addr) = addr.as_socket() {
+        return Ok(PeerAddr::Tcp(addr));
+    }
+    if addr.domain() == Domain::UNIX {
+        return credentials(fd).map(PeerAddr::Unix);
+    }
+    Err(io::Error::other("the peer has no address"))
+}
+
+/// Who connected to a Unix socket.
+fn credentials(fd: BorrowedFd<'_>) -> io::Result<UnixCredentials> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of_val(&who)).expect("twelve bytes");
+    let place = std::ptr::from_mut(&mut who).cast();
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: the socket is open for the call, `place` points to the `len` bytes of `who`, which
+    // are valid whatever the kernel writes there, and `len` outlives the call.
+    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, place, &raw mut len) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The kernel says 0 for a process of a namespace that is not seen from here.
+    let pid = u32::try_from(who.pid).ok().filter(|pid| *pid != 0);
+    Ok(UnixCredentials { pid, uid: who.uid, gid: who.gid })
 }
 
 /// A socket that is to listen. Connections of a former server that linger do not keep it from it.
@@ -152,11 +185,12 @@ fn open(addr: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        // `[::]` must not take IPv4 along, whatever the system's default is: `0.0.0.0` may be
+        // listened on as well, and peers have addresses of the family they use.
+        socket.set_only_v6(true)?;
+    }
     Ok(socket)
-}
-
-fn open_reserve() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
 }
 
 #[cfg(test)]
@@ -196,7 +230,35 @@ mod tests {
         assert!(socket_ref.tcp_nodelay().unwrap());
         assert!(socket_ref.out_of_band_inline().unwrap());
         assert!(rustix::io::fcntl_getfd(&socket).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-        assert_eq!(peer_addr(socket.as_fd()).unwrap(), peer.local_addr().unwrap());
+        let addr = PeerAddr::Tcp(peer.local_addr().unwrap());
+        assert_eq!(peer_addr(socket.as_fd()).unwrap(), addr);
+    }
+
+    #[test]
+    fn ipv6_and_ipv4_are_listened_on_side_by_side() {
+        let Ok(six) = listen("[::]:0".parse().unwrap(), 16) else {
+            eprintln!("not run: no IPv6 here");
+            return;
+        };
+        let port = six.local_addr().unwrap().port();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "IPv6 alone");
+        let four = SocketAddr::from(([0, 0, 0, 0], port));
+        ensure_free(four).unwrap();
+        let _four = listen(four, 16).unwrap();
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(
+            ensure_free(six.local_addr().unwrap()).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+    }
+
+    #[test]
+    fn tc14_credentials_of_a_unix_peer_are_those_of_its_process() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        let gid = rustix::process::getgid().as_raw();
+        let expected = UnixCredentials { pid: Some(std::process::id()), uid, gid };
+        assert_eq!(peer_addr(ours.as_fd()).unwrap(), PeerAddr::Unix(expected));
     }
 
     #[test]
@@ -221,20 +283,6 @@ mod tests {
             Errno::NETUNREACH,
         ] {
             assert!(!pauses_accept(errno), "{errno}");
-        }
-    }
-
-    #[test]
-    fn one_waiting_peer_is_shed_at_a_time() {
-        let mut listener = listen(LOOPBACK.parse().unwrap(), 16).unwrap();
-        assert!(!listener.shed_one());
-        let addr = listener.local_addr().unwrap();
-        let mut peers = [TcpStream::connect(addr).unwrap(), TcpStream::connect(addr).unwrap()];
-        assert!(listener.shed_one());
-        assert!(listener.shed_one());
-        assert!(!listener.shed_one());
-        for peer in &mut peers {
-            assert_eq!(io::Read::read(peer, &mut [0; 1]).unwrap(), 0);
         }
     }
 }

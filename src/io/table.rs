@@ -440,7 +440,9 @@ impl<S> Table<S> {
                 self.find_open(token).map(|_| Completion::Failed { token, error })
             }
             Completion::Closed { token } => Some(self.closed(token)),
-            Completion::Accepted(socket) => Some(Completion::Accepted(socket)),
+            Completion::Accepted { socket, listener } => {
+                Some(Completion::Accepted { socket, listener })
+            }
             Completion::AcceptFailed { error, exhausted } => {
                 Some(Completion::AcceptFailed { error, exhausted })
             }

@@ -3,6 +3,7 @@
 //! Each test is generic and runs once per driver. Where io_uring is forbidden its runs end at
 //! once with a note. Tests that change or count what belongs to the whole process run in a child.
 
+mod listening;
 mod outgoing;
 mod process;
 mod rig;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rig::{Knobs, Make, Rig, on_every_driver, token};
 
+use super::addr::PeerAddr;
 use super::{Closing, Completion, Driver, Patience};
 
 on_every_driver! {
@@ -61,13 +63,13 @@ fn tc02_full_file_table_pauses_accepting_until_a_slot_is_free() {
     assert_eq!(rig.receive(token(0), 12), b"still served");
     rig.close(token(3), Closing::Orderly);
     rig.driver.resume_accept();
-    let Completion::Accepted(socket) = rig.next() else { panic!("a slot is free") };
+    let Completion::Accepted { socket, .. } = rig.next() else { panic!("a slot is free") };
     // Dropped instead of attached, it frees the slot again.
     drop(socket);
     rig.assert_silent();
     assert_eq!(refused.read(&mut [0; 1]).unwrap_or(0), 0);
     let _peer = TcpStream::connect(rig.addr).unwrap();
-    assert!(matches!(rig.next(), Completion::Accepted(_)));
+    assert!(matches!(rig.next(), Completion::Accepted { .. }));
 }
 
 #[test]
@@ -96,13 +98,13 @@ fn accepting_pauses_and_resumes<D: Driver>(make: Make<D>) {
     let _peer = TcpStream::connect(rig.addr).unwrap();
     rig.assert_silent();
     rig.driver.resume_accept();
-    assert!(matches!(rig.next(), Completion::Accepted(_)));
+    assert!(matches!(rig.next(), Completion::Accepted { .. }));
 }
 
 fn closed_listener_refuses_peers<D: Driver>(make: Make<D>) {
     let Some(mut rig) = Rig::new(make) else { return };
     let mut peer = rig.connect(token(0));
-    rig.driver.close_listener();
+    rig.driver.close_listeners();
     assert!(TcpStream::connect(rig.addr).is_err(), "nobody listens any more");
     peer.write_all(b"still here").unwrap();
     assert_eq!(rig.receive(token(0), 10), b"still here");
@@ -115,7 +117,8 @@ fn closed_listener_refuses_peers<D: Driver>(make: Make<D>) {
 fn address_of_the_peer_is_known<D: Driver>(make: Make<D>) {
     let Some(mut rig) = Rig::new(make) else { return };
     let peer = rig.connect(token(3));
-    assert_eq!(rig.driver.peer_addr(token(3)).unwrap(), peer.local_addr().unwrap());
+    let addr = PeerAddr::Tcp(peer.local_addr().unwrap());
+    assert_eq!(rig.driver.peer_addr(token(3)).unwrap(), addr);
     assert!(rig.driver.peer_addr(token(4)).is_err());
 }
 

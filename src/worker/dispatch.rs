@@ -53,7 +53,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                     self.forget(token.index);
                 }
             }
-            Completion::Accepted(socket) => self.insert(socket),
+            Completion::Accepted { socket, listener: _ } => self.insert(socket),
             Completion::AcceptFailed { error, exhausted } => {
                 if self.log.accept_failed.take(self.core.now) {
                     tracing::debug!(%error, exhausted, "accept failed");

@@ -99,7 +99,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 stop.deadline = if order.grace.is_zero() { self.core.now } else { deadline };
             }
             None => {
-                self.driver.close_listener();
+                self.driver.close_listeners();
                 let deadline = if order.grace.is_zero() { self.core.now } else { deadline };
                 let under_way =
                     UnderWay { order, next_index: 0, all_told: false, deadline, cut_off: false };

@@ -1,9 +1,10 @@
 //! The application of the tests: does what a message tells it to, and reports each call it gets.
 
-use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
-use longwire::{Close, CloseCode, Conn, ConnId, Decision, Handler, Message, Request, Side};
+use longwire::{
+    Close, CloseCode, Conn, ConnId, Decision, Handler, Message, PeerAddr, Request, Side,
+};
 
 /// A call of the server, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ fn flood(conn: &mut Conn<'_, Visit>, count: usize, bytes: usize) {
     }
 }
 
-fn describe(addr: std::io::Result<SocketAddr>) -> String {
+fn describe(addr: std::io::Result<PeerAddr>) -> String {
     match addr {
         Ok(addr) => addr.to_string(),
         Err(error) => format!("{:?}", error.kind()),

@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -54,6 +55,13 @@ impl Client {
     pub(crate) fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream.into())
+    }
+
+    /// The same over a stream of any kind, such as a Unix one.
+    pub(crate) fn over(stream: OwnedFd) -> Self {
+        // Nothing that is TCP's alone is asked of it.
+        let stream = TcpStream::from(stream);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream, received: Vec::new(), parsed: 0 }

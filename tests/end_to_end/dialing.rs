@@ -364,7 +364,7 @@ impl Handler for Late {
 fn server_speaks_of_its_own_accord_at_its_own_time() {
     on_every_backend(|backend| {
         let server = builder(backend).build().unwrap();
-        let (addr, handle) = (server.local_addr(), server.handle());
+        let (addr, handle) = (server.local_addr().unwrap(), server.handle());
         let running =
             thread::spawn(move || server.run(|_| Late { waiting: VecDeque::new() }).unwrap());
         let start = Instant::now();
@@ -410,7 +410,7 @@ fn paused_peer_is_not_read_until_it_is_resumed() {
     }
     on_every_backend(|backend| {
         let server = builder(backend).build().unwrap();
-        let (addr, handle) = (server.local_addr(), server.handle());
+        let (addr, handle) = (server.local_addr().unwrap(), server.handle());
         let (sender, seen) = channel();
         let running = thread::spawn(move || {
             server.run(|_| Gate { held: None, resume: false, seen: sender.clone() }).unwrap()

@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use longwire::{
-    Backend, BackendChoice, Builder, CloseCode, ConnId, Error, Handle, Server, Side, Stats,
+    Backend, BackendChoice, Builder, CloseCode, ConnId, Error, Handle, ListenAddr, Server, Side,
+    Stats,
 };
 
 use crate::app::{App, Call, Event};
@@ -19,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A server that runs in this process until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
+    /// The first TCP address.
     pub(crate) addr: SocketAddr,
+    pub(crate) addrs: Vec<ListenAddr>,
     pub(crate) handle: Handle,
     calls: Receiver<Call>,
     thread: Option<JoinHandle<Result<Stats, Error>>>,
@@ -34,7 +37,7 @@ pub(crate) fn on_every_backend(check: fn(BackendChoice)) {
 /// Whether io_uring may be used here. Where it may not, the test says so, and fails if `CI` is set.
 pub(crate) fn has_io_uring() -> bool {
     backends::has_io_uring(|| {
-        let settings = Server::builder().listen(loopback()).backend(BackendChoice::IoUring);
+        let settings = Server::builder().listen(loopback().into()).backend(BackendChoice::IoUring);
         settings.build().err().map(|error| error.to_string())
     })
 }
@@ -45,12 +48,12 @@ pub(crate) fn builder(backend: BackendChoice) -> Builder {
     // The servers of all tests would sit on the first core.
     let cores = usable_cores();
     let core = cores[NEXT.fetch_add(1, Ordering::Relaxed) % cores.len()];
-    Server::builder().listen(loopback()).backend(backend).cores(vec![core])
+    Server::builder().listen(loopback().into()).backend(backend).cores(vec![core])
 }
 
 /// The cores this process may use.
 pub(crate) fn usable_cores() -> Vec<usize> {
-    let server = Server::builder().listen(loopback()).backend(BackendChoice::Epoll).build();
+    let server = Server::builder().listen(loopback().into()).backend(BackendChoice::Epoll).build();
     server.unwrap().cores().to_vec()
 }
 
@@ -65,17 +68,23 @@ impl Running {
     }
 
     pub(crate) fn start_with(backend: BackendChoice, builder: Builder) -> Self {
-        let server = builder.build().unwrap();
+        Self::try_start(backend, builder).unwrap()
+    }
+
+    pub(crate) fn try_start(backend: BackendChoice, builder: Builder) -> Result<Self, Error> {
+        let server = builder.build()?;
         let expected = match backend {
             BackendChoice::IoUring => Backend::IoUring,
             BackendChoice::Epoll | BackendChoice::Auto => Backend::Epoll,
         };
         assert_eq!(server.backend(), expected);
-        let (addr, handle) = (server.local_addr(), server.handle());
+        let (addr, handle) = (server.local_addr().expect("one of TCP"), server.handle());
+        let addrs = server.local_addrs().to_vec();
         let (sender, calls) = channel();
         let run = move || server.run(|worker| App { worker, calls: sender.clone() });
         let thread = thread::Builder::new().name(format!("{backend} server"));
-        Self { addr, handle, calls, thread: Some(thread.spawn(run).unwrap()) }
+        let thread = Some(thread.spawn(run).unwrap());
+        Ok(Self { addr, addrs, handle, calls, thread })
     }
 
     /// The next call of the application.

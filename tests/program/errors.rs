@@ -12,6 +12,7 @@ use crate::process::{
 /// Every flag of `longwire echo`.
 const FLAGS: &[&str] = &[
     "--listen",
+    "--unix-mode",
     "--backend",
     "--workers",
     "--cores",
@@ -135,12 +136,20 @@ fn flags_that_make_no_sense_are_said_with_what_would() {
         (&["--handshake-timeout", "30"], &["--handshake-timeout", "30s"]),
         (&["--ping-interval", "soon"], &["--ping-interval", "500ms"]),
         (&["--stop-timeout", "99999999999999999h"], &["--stop-timeout", "too long"]),
+        (&["--unix-mode", "999"], &["--unix-mode", "999", "660"]),
+        (&["--listen", "unix:@twice", "--listen", "unix:@twice"], &["unix:@twice", "twice"]),
         (&["--backend", "kqueue"], &["--backend", "auto, io_uring and epoll"]),
         (&["--direct-descriptors", "--backend", "epoll"], &["direct descriptors need io_uring"]),
     ] {
         expect_refusal(echo_command(flags), words);
     }
-    expect_refusal(longwire(&["echo", "--listen", "localhost"]), &["--listen", "localhost"]);
+    for (addr, word) in [
+        ("localhost", "not looked up"),
+        ("::1", "[::1]:9001"),
+        ("unix:app.sock", "unix:/run/app.sock"),
+    ] {
+        expect_refusal(longwire(&["echo", "--listen", addr]), &["--listen", addr, word]);
+    }
     expect_refusal(longwire(&["chat"]), &["chat"]);
 }
 

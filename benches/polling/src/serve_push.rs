@@ -89,7 +89,7 @@ impl Handler for Push {
 pub(crate) fn serve(order: &Order) -> io::Result<()> {
     let clients = usize::try_from(order.client_count).map_err(io::Error::other)?;
     let server = Server::builder()
-        .listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
+        .listen(([127, 0, 0, 1], 0).into())
         .backend(order.backend)
         .workers(1)
         .cores(vec![order.core])
@@ -99,7 +99,7 @@ pub(crate) fn serve(order: &Order) -> io::Result<()> {
     let start_ns = Arc::new(OnceLock::new());
     let told = Arc::clone(&start_ns);
     let what = format!("longwire, {}", server.backend());
-    crate::serve::announce(server.local_addr(), &what, move |start| {
+    crate::serve::announce(server.local_addr().expect("one of TCP"), &what, move |start| {
         // Only the first order counts.
         let _ = told.set(start);
     });

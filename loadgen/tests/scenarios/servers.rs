@@ -178,7 +178,7 @@ impl Running {
             .message_bytes_max(1 << 20)
             .build()
             .unwrap();
-        let (addr, handle) = (server.local_addr(), server.handle());
+        let (addr, handle) = (server.local_addr().unwrap(), server.handle());
         let run = move || drop(server.run(|_| handler()).unwrap());
         Self { addr, handle, thread: Some(thread::spawn(run)) }
     }

@@ -1,10 +1,9 @@
 //! What was typed: commands, flags, their defaults and their help.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use longwire::BackendChoice;
+use longwire::{BackendChoice, ListenAddr};
 
 /// A WebSocket server for very many long-lived connections.
 #[derive(Debug, Parser)]
@@ -45,9 +44,12 @@ Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why."
 /// Flags of `longwire echo`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EchoArgs {
-    /// Address and port to listen on; port 0 lets the kernel choose.
+    /// Where to listen: 127.0.0.1:9001, [::1]:9001, unix:/run/app.sock or unix:@name. May be given several times; port 0 lets the kernel choose.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<ListenAddr>,
+    /// Permissions of socket files, such as 660: who may write may connect [default: what the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) unix_mode: Option<u32>,
     /// How to talk to the kernel: auto, io_uring or epoll. `auto` takes io_uring if it works here.
     #[arg(long, value_name = "BACKEND", default_value = "auto")]
     pub(crate) backend: BackendChoice,
@@ -60,7 +62,7 @@ pub(crate) struct EchoArgs {
     /// Keep connections as io_uring direct descriptors, outside the descriptor limit.
     #[arg(long)]
     pub(crate) direct_descriptors: bool,
-    /// Connections that may wait to be accepted, per worker.
+    /// Connections that may wait to be accepted at an address, per worker.
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub(crate) backlog: u32,
 
@@ -155,6 +157,13 @@ fn time(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err("give the octal digits of chmod: 600, 660, 666".to_owned()),
+    }
+}
+
 fn size(text: &str) -> Result<usize, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -181,6 +190,14 @@ mod tests {
         assert!(size("K").is_err());
         assert!(size("64KB").is_err());
         assert!(size("99999999999G").is_err());
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!(mode("660"), Ok(0o660));
+        for wrong in ["1000", "rw-", "0x1ff", "680", ""] {
+            assert!(mode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

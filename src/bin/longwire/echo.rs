@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use longwire::{CloseCode, Conn, Error, Handle, Handler, Message, Server, parse_cores};
+use longwire::{CloseCode, Conn, Error, Handle, Handler, ListenAddr, Message, Server, parse_cores};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -42,7 +42,6 @@ impl Handler for Echo {
 
 fn build(args: &EchoArgs) -> Result<Server, Error> {
     let mut builder = Server::builder()
-        .listen(args.listen)
         .backend(args.backend)
         .direct_descriptors(args.direct_descriptors)
         .backlog(args.backlog)
@@ -64,6 +63,12 @@ fn build(args: &EchoArgs) -> Result<Server, Error> {
         .write_stall_timeout(args.write_stall_timeout)
         .close_timeout(args.close_timeout)
         .stop_timeout(args.stop_timeout);
+    for addr in &args.listen {
+        builder = builder.listen(addr.clone());
+    }
+    if let Some(mode) = args.unix_mode {
+        builder = builder.unix_mode(mode);
+    }
     if let Some(bytes) = args.frame_bytes_max {
         builder = builder.frame_bytes_max(bytes);
     }
@@ -87,21 +92,38 @@ fn announcement(server: &Server) -> String {
     let workers = server.cores().len();
     let cores: BTreeSet<usize> = server.cores().iter().copied().collect();
     let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
-    let addr = server.local_addr();
+    let listening: Vec<String> =
+        server.local_addrs().iter().map(|addr| format!("listening on {addr}")).collect();
     format!(
         "longwire {version}
   backend  {backend}
   workers  {workers}, pinned to core {cores}
   limits   {conns} connections, messages of {message_bytes} bytes (--help lists all)
-listening on {addr}
-try it, in a browser's console:  ws = new WebSocket('ws://{addr}'); \
-         ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')",
+{listening}
+try it, {how_to_try}",
         version = env!("CARGO_PKG_VERSION"),
         backend = server.backend_reason(),
         cores = cores.join(", "),
         conns = server.conns_max(),
         message_bytes = server.message_bytes_max(),
+        listening = listening.join("\n"),
+        how_to_try = how_to_try(server),
     )
+}
+
+fn how_to_try(server: &Server) -> String {
+    if let Some(addr) = server.local_addr() {
+        return format!(
+            "in a browser's console:  ws = new WebSocket('ws://{addr}'); \
+             ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')"
+        );
+    }
+    let flag = match server.local_addrs().first() {
+        Some(ListenAddr::Unix(path)) => format!("--unix-socket '{}'", path.display()),
+        Some(ListenAddr::Abstract(name)) => format!("--abstract-unix-socket '{name}'"),
+        _ => String::new(),
+    };
+    format!("in a shell (426 means that it is there):  curl -i {flag} http://localhost/")
 }
 
 /// The first signal stops the server in order, the second at once.

@@ -50,6 +50,8 @@ pub(crate) struct FaultConfig {
     pub(crate) skip_max: Duration,
     /// Unread bytes a peer accepts until its test says otherwise.
     pub(crate) window_bytes: usize,
+    /// Listeners; each peer comes by one of them.
+    pub(crate) listeners: u8,
     /// Whether to keep every completion for `Net::trace`, and not just their hash.
     pub(crate) keep_trace: bool,
 }
@@ -76,6 +78,7 @@ impl FaultConfig {
             skip: 0,
             skip_max: Duration::from_secs(180),
             window_bytes: 256 * 1024,
+            listeners: 1,
             keep_trace: false,
         }
     }
@@ -108,6 +111,7 @@ impl FaultConfig {
             late: level(300, 800),
             cut_round: level(20, 200),
             skip: level(1, 10),
+            listeners: rng.u8(1..=3),
             ..Self::none()
         }
     }
@@ -130,6 +134,7 @@ impl FaultConfig {
             self.cut_round,
             self.skip,
         ];
+        assert!(self.listeners > 0, "a peer comes by some listener");
         assert!(chances.iter().all(|&chance| chance < 1000), "a fault leaves room for progress");
     }
 }

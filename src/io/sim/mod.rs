@@ -23,7 +23,6 @@ mod world;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +31,7 @@ use rustix::io::Errno;
 pub(crate) use self::faults::{FaultConfig, SeedOnPanic};
 pub(crate) use self::peer::{Net, PeerId};
 use self::world::World;
+use super::addr::PeerAddr;
 use super::wake::Wake;
 use super::{Closing, Completion, Driver, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
@@ -134,14 +134,14 @@ impl<const AT_ONCE: bool> Driver for SimDriver<AT_ONCE> {
         self.net.0.borrow_mut().shed_one()
     }
 
-    fn close_listener(&mut self) {
-        self.net.0.borrow_mut().close_listener();
+    fn close_listeners(&mut self) {
+        self.net.0.borrow_mut().close_listeners();
     }
 
-    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr> {
+    fn peer_addr(&self, token: Token) -> io::Result<PeerAddr> {
         let peer = self.net.0.borrow().peer_of(token).ok_or(Errno::NOTCONN)?;
         let [_, a, b, c] = peer.0.to_be_bytes();
-        Ok(SocketAddr::from(([10, a, b, c], 49_152)))
+        Ok(PeerAddr::Tcp(([10, a, b, c], 49_152).into()))
     }
 
     fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<SimSocket>> {

@@ -97,6 +97,11 @@ impl Net {
         self.0.borrow().peer(id).to_server.len()
     }
 
+    /// Which listener the peer came to.
+    pub(crate) fn listener_of(&self, id: PeerId) -> u8 {
+        self.0.borrow().peer(id).listener
+    }
+
     /// The token under which the server has this peer.
     pub(crate) fn token_of(&self, id: PeerId) -> Option<Token> {
         self.0.borrow().peer(id).token
@@ -175,6 +180,8 @@ pub(super) struct Peer {
     /// Unread bytes the peer accepts.
     pub(super) window: usize,
     pub(super) stage: Stage,
+    /// Which listener it came to.
+    pub(super) listener: u8,
     pub(super) token: Option<Token>,
     pub(super) fin_from_peer: bool,
     pub(super) fin_from_server: bool,
@@ -185,12 +192,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(window: usize) -> Self {
+    pub(super) fn new(window: usize, listener: u8) -> Self {
         Self {
             to_server: Pipe::default(),
             to_peer: Pipe::default(),
             window,
             stage: Stage::Backlog,
+            listener,
             token: None,
             fin_from_peer: false,
             fin_from_server: false,
@@ -268,7 +276,11 @@ impl World {
     fn connect(&mut self) -> PeerId {
         let index = u32::try_from(self.peers.len()).expect("a simulation has few peers");
         let id = PeerId(index);
-        self.peers.push(Peer::new(self.dice.config.window_bytes));
+        let listener = match self.dice.config.listeners {
+            1 => 0,
+            count => u8::try_from(self.dice.pick(count.into())).expect("less than the count"),
+        };
+        self.peers.push(Peer::new(self.dice.config.window_bytes, listener));
         self.enter_backlog(id);
         id
     }

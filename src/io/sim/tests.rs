@@ -69,7 +69,7 @@ impl Echo {
 
     fn handle(&mut self, completion: Completion<SimSocket>) {
         match completion {
-            Completion::Accepted(socket) => self.accept(socket),
+            Completion::Accepted { socket, .. } => self.accept(socket),
             Completion::AcceptFailed { exhausted, .. } => {
                 let retry_at = self.driver.net().elapsed() + Duration::from_millis(100);
                 self.retry_accept_at = exhausted.then_some(retry_at).or(self.retry_accept_at);

@@ -1,4 +1,4 @@
-//! The simulated network itself: its clock, what is about to happen, and the listening socket.
+//! The simulated network itself: its clock, what is about to happen, and the listening sockets.
 //!
 //! Events that are due stand in `ready`, later ones in `later`, and receives that found no block
 //! in `starved`. An event is only a hint to look at a connection, so that one that comes twice or
@@ -389,7 +389,7 @@ impl World {
         self.stats.completions += 1;
         self.stats.spin_now = 0;
         let (name, token, len) = match completion {
-            Completion::Accepted(socket) => ("Accepted", None, socket.peer.index()),
+            Completion::Accepted { socket, .. } => ("Accepted", None, socket.peer.index()),
             Completion::AcceptFailed { .. } => ("AcceptFailed", None, 0),
             Completion::Received { token, len, .. } => ("Received", Some(*token), *len),
             Completion::ReceivedInto { token, len, .. } => ("ReceivedInto", Some(*token), *len),
@@ -407,7 +407,7 @@ impl World {
     }
 }
 
-/// The listening socket.
+/// The listening sockets.
 impl World {
     pub(super) fn enter_backlog(&mut self, id: PeerId) {
         if self.listening {
@@ -428,14 +428,14 @@ impl World {
     }
 
     pub(super) fn shed_one(&mut self) -> bool {
-        let waiting = self.backlog.pop_front();
-        if let Some(id) = waiting {
+        let Some(index) = self.next_in_backlog() else { return false };
+        if let Some(id) = self.backlog.remove(index) {
             self.refuse(id);
         }
-        waiting.is_some()
+        true
     }
 
-    pub(super) fn close_listener(&mut self) {
+    pub(super) fn close_listeners(&mut self) {
         self.listening = false;
         while let Some(id) = self.backlog.pop_front() {
             self.abort(id);
@@ -455,7 +455,7 @@ impl World {
         if self.accept_paused && !self.dice.hits(self.dice.config.late) {
             return None;
         }
-        let &id = self.backlog.front()?;
+        let index = self.next_in_backlog()?;
         if self.elapsed < self.exhausted_until || self.dice.hits(self.dice.config.exhausted) {
             if self.elapsed >= self.exhausted_until {
                 self.exhausted_until = self.elapsed + self.dice.delay(EXHAUSTED_MAX);
@@ -465,7 +465,7 @@ impl World {
             let error = self.dice.exhausted_error();
             return Some(Completion::AcceptFailed { error, exhausted: true });
         }
-        self.backlog.pop_front();
+        let id = self.backlog.remove(index)?;
         self.kick_accept();
         if self.dice.hits(self.dice.config.aborted) {
             self.abort(id);
@@ -476,7 +476,23 @@ impl World {
         self.stats.accepted += 1;
         self.peers[id.index()].stage = Stage::Accepted;
         let net = Net(self.this.upgrade()?);
-        Some(Completion::Accepted(SimSocket { peer: id, net, attached: false }))
+        let listener = self.peers[id.index()].listener;
+        let socket = SimSocket { peer: id, net, attached: false };
+        Some(Completion::Accepted { socket, listener })
+    }
+
+    /// Who is accepted next: the peer that has waited longest at some listener that has one. What
+    /// order the listeners are in is nobody's business.
+    fn next_in_backlog(&mut self) -> Option<usize> {
+        if self.backlog.is_empty() {
+            return None;
+        }
+        if self.dice.config.listeners == 1 {
+            return Some(0);
+        }
+        let some = self.backlog[self.dice.pick(self.backlog.len())];
+        let listener = self.peers[some.index()].listener;
+        self.backlog.iter().position(|id| self.peers[id.index()].listener == listener)
     }
 }
 

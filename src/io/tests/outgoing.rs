@@ -22,7 +22,7 @@ on_every_driver! {
 /// A rig without a listener: with direct descriptors a ring either accepts or connects.
 fn rig<D: Outgoing>(make: Make<D>) -> Option<Rig<D>> {
     let mut rig = Rig::new(make)?;
-    rig.driver.close_listener();
+    rig.driver.close_listeners();
     rig.assert_silent();
     Some(rig)
 }

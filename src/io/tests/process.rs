@@ -68,7 +68,7 @@ fn lack_descriptors<D: Driver>(make: Make<D>) {
     let mut attached = 0;
     loop {
         match rig.next() {
-            Completion::Accepted(socket) => {
+            Completion::Accepted { socket, .. } => {
                 attached += 1;
                 rig.driver.attach(token(attached), socket).unwrap();
             }
@@ -92,7 +92,7 @@ fn lack_descriptors<D: Driver>(make: Make<D>) {
     setrlimit(Resource::Nofile, limit_before).unwrap();
     rig.driver.resume_accept();
     peers.push(TcpStream::connect(rig.addr).unwrap());
-    assert!(matches!(rig.next(), Completion::Accepted(_)));
+    assert!(matches!(rig.next(), Completion::Accepted { .. }));
 }
 
 fn tc12_descriptors_return_to_the_baseline<D: Driver>(make: Make<D>) {

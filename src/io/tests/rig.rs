@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::buf::{Pool, PoolConfig, Segment};
 use crate::io::backend::DriverSetup;
+use crate::io::socket::Listener;
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
 use crate::io::{Closing, Completion, Driver, Patience, Token, socket};
@@ -70,11 +71,18 @@ impl<D: Driver> Rig<D> {
     }
 
     pub(super) fn with(make: Make<D>, knobs: Knobs) -> Option<Self> {
+        Self::listening(make, knobs, Vec::new())
+    }
+
+    /// With more listeners: numbers from 1 on, behind the one at `addr`.
+    pub(super) fn listening(make: Make<D>, knobs: Knobs, more: Vec<Listener>) -> Option<Self> {
         let listener = socket::listen("127.0.0.1:0".parse().unwrap(), 1024).unwrap();
         let addr = listener.local_addr().unwrap();
+        let mut listeners = vec![listener];
+        listeners.extend(more);
         let wake = Wake::new().unwrap();
         let setup = DriverSetup {
-            listener: Some(listener),
+            listeners,
             wake: wake.clone(),
             conns_max: knobs.conns_max,
             direct_descriptors: false,
@@ -96,9 +104,20 @@ impl<D: Driver> Rig<D> {
     pub(super) fn connect(&mut self, token: Token) -> TcpStream {
         let peer = TcpStream::connect(self.addr).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        let Completion::Accepted(socket) = self.next() else { panic!("a peer to accept") };
+        let Completion::Accepted { socket, .. } = self.next() else { panic!("a peer to accept") };
         self.driver.attach(token, socket).unwrap();
         peer
+    }
+
+    /// A peer that has come by this listener.
+    pub(super) fn accept(&mut self, by: u8) -> D::Socket {
+        match self.next() {
+            Completion::Accepted { socket, listener } => {
+                assert_eq!(listener, by);
+                socket
+            }
+            other => panic!("a peer should come, but {}", name(&other)),
+        }
     }
 
     /// What happens next.
@@ -187,7 +206,7 @@ pub(super) fn token(index: u32) -> Token {
 /// Names a completion without asking its socket to be printable.
 pub(super) fn name<S>(completion: &Completion<S>) -> String {
     match completion {
-        Completion::Accepted(_) => "Accepted".to_owned(),
+        Completion::Accepted { listener, .. } => format!("Accepted by {listener}"),
         Completion::AcceptFailed { error, .. } => format!("AcceptFailed: {error}"),
         Completion::Received { token, len, .. } => format!("Received {len} of {token:?}"),
         Completion::ReceivedInto { token, len, .. } => format!("ReceivedInto {len} of {token:?}"),

@@ -168,7 +168,7 @@ fn echo_to_peers<D: Driver>(rig: &mut Rig<D>, count: u32, rounds: u32) {
     let mut unsent: std::collections::HashMap<Token, Vec<u8>> = Default::default();
     while closed < count {
         match rig.next() {
-            Completion::Accepted(socket) => {
+            Completion::Accepted { socket, .. } => {
                 rig.driver.attach(token(attached), socket).unwrap();
                 attached += 1;
             }
@@ -267,7 +267,7 @@ fn accept_storm_is_taken_whole<D: Driver>(make: Make<D>) {
     let Some(mut rig) = Rig::new(make) else { return };
     let peers: Vec<_> = (0..300).map(|_| TcpStream::connect(rig.addr).unwrap()).collect();
     for index in 0..300 {
-        let Completion::Accepted(socket) = rig.next() else { panic!("a peer") };
+        let Completion::Accepted { socket, .. } = rig.next() else { panic!("a peer") };
         rig.driver.attach(token(index), socket).unwrap();
     }
     rig.assert_silent();

@@ -12,6 +12,7 @@
 
 #![expect(unsafe_code, reason = "memory is handed to the kernel")]
 
+mod accept;
 mod outgoing;
 pub(crate) mod probe;
 mod ring;
@@ -20,23 +21,24 @@ mod slot;
 mod user_data;
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use io_uring::squeue::{self, Flags};
 use io_uring::{cqueue, opcode, types};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use slab::Slab;
 
+use self::accept::Accepting;
 use self::ring::Ring;
 use self::slot::Slots;
 pub(crate) use self::slot::Socket;
 use self::user_data::{NOBODY, Op, pack, unpack};
+use super::addr::PeerAddr;
 use super::backend::DriverSetup;
-use super::socket::{self, Listener};
+use super::socket;
 use super::table::{
     CLOSING, DONE, FAILED, Next, POLLING, Place, READY, RECEIVING, SENDING, SHUTTING,
     STARVED_WAIT_MAX, Table,
@@ -66,10 +68,7 @@ pub(crate) struct UringDriver {
     receives: Slab<Place>,
     /// Segments the kernel may read.
     sends: Slab<Segment>,
-    listener: Option<Listener>,
-    /// The kernel has the accept.
-    accepting: bool,
-    accept_paused: bool,
+    accepting: Accepting,
     wake: Wake,
     /// The file table of the ring, if connections are kept in it.
     slots: Option<Slots>,
@@ -94,9 +93,7 @@ impl UringDriver {
             table: Table::new(setup.conns_max, slots.is_none()),
             receives: Slab::new(),
             sends: Slab::new(),
-            listener: setup.listener,
-            accepting: false,
-            accept_paused: false,
+            accepting: Accepting::new(setup.listeners),
             wake: setup.wake,
             slots,
             rounds_left: ROUNDS_PER_WAIT_MAX,
@@ -190,33 +187,22 @@ impl Driver for UringDriver {
     }
 
     fn pause_accept(&mut self) {
-        self.accept_paused = true;
-        if self.accepting {
-            self.cancel(Op::Accept, NOBODY);
-        }
+        self.pause_accepts();
     }
 
     fn resume_accept(&mut self) {
-        self.accept_paused = false;
+        self.accepting.resume();
     }
 
     fn shed_one(&mut self) -> bool {
-        self.listener.as_mut().is_some_and(Listener::shed_one)
+        self.accepting.listeners.shed_one()
     }
 
-    fn close_listener(&mut self) {
-        let Some(listener) = self.listener.take() else { return };
-        if self.accepting {
-            self.cancel(Op::Accept, NOBODY);
-            // Before the descriptor is gone: the accept may not have reached the kernel yet, and
-            // its number may name another socket soon.
-            let _ = self.ring.submit();
-        }
-        // The kernel keeps the socket as long as it has the accept; this ends the listening now.
-        let _ = rustix::net::shutdown(&listener, Shutdown::Both);
+    fn close_listeners(&mut self) {
+        self.close_all_listeners();
     }
 
-    fn peer_addr(&self, token: Token) -> io::Result<SocketAddr> {
+    fn peer_addr(&self, token: Token) -> io::Result<PeerAddr> {
         if self.slots.is_some() {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -239,8 +225,8 @@ impl Driver for UringDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // The kernel may have ended the accept. Once per turn is often enough to go on.
-        self.arm_accept();
+        // The kernel may have ended an accept. Once per turn is often enough to go on.
+        self.arm_accepts();
         self.close_dropped_slots();
         let has_news = self.table.has_news() || self.ring.has_completion();
         let has_work = has_news || (self.table.has_line() && !self.starved);
@@ -324,7 +310,7 @@ impl UringDriver {
         let result = result_of(completion);
         let is_last = !cqueue::more(completion.flags());
         match op {
-            Op::Accept => self.handle_accept(result, is_last),
+            Op::Accept => self.handle_accept(token, result, is_last),
             Op::Wake => {
                 if is_last {
                     self.arm_wake();
@@ -349,37 +335,6 @@ impl UringDriver {
             Op::Close => Some(self.table.closed(token)),
             // Whatever came of it, the operation that was to be cancelled answers for itself.
             Op::Cancel | Op::Unattended => None,
-        }
-    }
-
-    fn handle_accept(
-        &mut self,
-        result: Result<u32, Errno>,
-        is_last: bool,
-    ) -> Option<Completion<Socket>> {
-        self.accepting &= !is_last;
-        match result {
-            Ok(number) => Some(Completion::Accepted(self.accepted(number))),
-            Err(Errno::CANCELED) => None,
-            // Shutting the listening socket down makes the accept fail.
-            Err(_) if self.listener.is_none() => None,
-            Err(errno) => {
-                let exhausted = socket::pauses_accept(errno);
-                self.accept_paused |= exhausted;
-                Some(Completion::AcceptFailed { error: errno.into(), exhausted })
-            }
-        }
-    }
-
-    /// The socket that an accept answered with.
-    fn accepted(&self, number: u32) -> Socket {
-        match &self.slots {
-            Some(slots) => slots.own(number),
-            None => {
-                let fd = RawFd::try_from(number).expect("a descriptor is an i32");
-                // SAFETY: the kernel has just made this descriptor and told nobody else.
-                Socket::Descriptor(unsafe { OwnedFd::from_raw_fd(fd) })
-            }
         }
     }
 
@@ -470,22 +425,6 @@ impl UringDriver {
         }
     }
 
-    fn arm_accept(&mut self) {
-        if self.accepting || self.accept_paused {
-            return;
-        }
-        let Some(listener) = &self.listener else { return };
-        let flags = i32::from_ne_bytes(SocketFlags::CLOEXEC.bits().to_ne_bytes());
-        let fd = types::Fd(listener.as_fd().as_raw_fd());
-        // A slot of the file table cannot be inherited, so the flag would be refused.
-        let accept = match &self.slots {
-            Some(_) => opcode::AcceptMulti::new(fd).allocate_file_index(true),
-            None => opcode::AcceptMulti::new(fd).flags(flags),
-        };
-        self.accepting = true;
-        self.push(accept.build(), Op::Accept, NOBODY);
-    }
-
     fn arm_wake(&mut self) {
         let fd = types::Fd(self.wake.as_fd().as_raw_fd());
         let poll = opcode::PollAdd::new(fd, poll_bits(PollFlags::IN)).multi(true);
@@ -535,10 +474,7 @@ impl UringDriver {
     fn reap(&mut self, completion: &cqueue::Entry) {
         let (op, token) = unpack(completion.user_data()).expect("only our words come back");
         match op {
-            Op::Accept => {
-                self.accepting &= cqueue::more(completion.flags());
-                drop(result_of(completion).map(|number| self.accepted(number)));
-            }
+            Op::Accept => self.reap_accept(token, completion),
             Op::Receive => {
                 if let Some(entry) = self.table.find(token).filter(|entry| entry.has(RECEIVING)) {
                     self.receives.try_remove(usize::from(entry.receive_slot));
@@ -565,7 +501,7 @@ impl Drop for UringDriver {
             while let Some(completion) = self.ring.next_completion() {
                 self.reap(&completion);
             }
-            if !self.accepting && self.receives.is_empty() && self.sends.is_empty() {
+            if !self.accepting.is_armed() && self.receives.is_empty() && self.sends.is_empty() {
                 return;
             }
             if self.ring.submit_and_wait(1, Some(Duration::from_millis(10))).is_err() {

@@ -52,7 +52,7 @@ pub(crate) fn probe() -> Result<(), ProbeError> {
     let addr = listener.local_addr().map_err(ProbeError::Loopback)?;
     let wake = Wake::new().map_err(ProbeError::Setup)?;
     let setup = DriverSetup {
-        listener: Some(listener),
+        listeners: vec![listener],
         wake: wake.clone(),
         conns_max: 1,
         direct_descriptors: false,
@@ -74,7 +74,7 @@ struct Probe {
 impl Probe {
     fn run(&mut self, wake: &Wake) -> Result<(), ProbeError> {
         match self.next("accept")? {
-            Completion::Accepted(socket) => {
+            Completion::Accepted { socket, .. } => {
                 self.driver.attach(TOKEN, socket).map_err(ProbeError::Setup)?;
             }
             other => return Err(unexpected("accept", &other)),

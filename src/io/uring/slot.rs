@@ -89,7 +89,10 @@ impl UringDriver {
     /// Its slot is the index of the token, which is in use by one connection at a time. A ring
     /// either accepts or connects, so the kernel never chooses the slot of another.
     pub(super) fn insert_slot(&mut self, token: Token, socket: BorrowedFd<'_>) -> io::Result<()> {
-        assert!(self.listener.is_none(), "the kernel chooses the slots of what it accepts");
+        assert!(
+            self.accepting.listeners.is_empty(),
+            "the kernel chooses the slots of what it accepts"
+        );
         self.ring.update_slot(token.index, socket.as_raw_fd())?;
         let slot = RawFd::try_from(token.index).expect("a table has at most 2^20 slots");
         self.table.insert_raw(token, slot);

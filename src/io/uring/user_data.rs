@@ -13,7 +13,7 @@ use crate::io::Token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Op {
-    /// Accepts peers, many times.
+    /// Accepts peers; the index is the number of the listener.
     Accept = 1,
     /// Waits for the wake handle, many times.
     Wake,

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::conn::{Close, Message, MessageKind, Side};
 use crate::decision::{Decision, Deferral};
 use crate::handler::{Conn, Handler};
+use crate::io::addr::PeerAddr;
 use crate::proto::CloseCode;
 use crate::proto::handshake::Request;
 
@@ -146,7 +147,7 @@ impl Handler for App {
         if std::mem::replace(&mut state.opened, true) {
             self.fault(format!("peer {peer}: opened with the state of another"));
         }
-        if let Ok(SocketAddr::V4(addr)) = conn.peer_addr()
+        if let Ok(PeerAddr::Tcp(SocketAddr::V4(addr))) = conn.peer_addr()
             && let [10, a, b, c] = addr.ip().octets()
             && u32::from_be_bytes([0, a, b, c]) as usize != peer
         {

@@ -283,7 +283,7 @@ fn on_real<D: Driver>(script: &Script, make: fn(DriverSetup) -> std::io::Result<
     let addr = listener.local_addr().unwrap();
     let wake = Wake::new().unwrap();
     let setup = DriverSetup {
-        listener: Some(listener),
+        listeners: vec![listener],
         wake: wake.clone(),
         conns_max: 16,
         direct_descriptors: false,

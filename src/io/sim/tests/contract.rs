@@ -39,7 +39,7 @@ impl Bench {
 
     fn accepted(&mut self) -> SimSocket {
         match self.poll() {
-            Some(Completion::Accepted(socket)) => socket,
+            Some(Completion::Accepted { socket, .. }) => socket,
             other => panic!("expected a socket, got {other:?}"),
         }
     }
@@ -89,7 +89,7 @@ impl Bench {
 fn bytes_arrive_and_the_end_of_the_stream_follows() {
     let (mut bench, id) = Bench::connected();
     assert_eq!(bench.net.token_of(id), Some(TOKEN));
-    assert_eq!(bench.driver.peer_addr(TOKEN).unwrap().ip().to_string(), "10.0.0.0");
+    assert_eq!(bench.driver.peer_addr(TOKEN).unwrap().to_string(), "10.0.0.0:49152");
     bench.net.peer_write(id, b"hello");
     bench.net.peer_shutdown(id);
     assert_eq!(bench.net.peer_unreceived(id), 5);
@@ -159,7 +159,7 @@ fn driver_that_sends_at_once_has_sent_before_it_is_polled() {
         let mut pool = Pool::new(PoolConfig { receive_blocks_max: 2, spare_bytes_max: 0 });
         let id = driver.net().connect();
         let completion = driver.poll_completion(&mut pool);
-        let Some(Completion::Accepted(socket)) = completion else { panic!("seed {seed}") };
+        let Some(Completion::Accepted { socket, .. }) = completion else { panic!("seed {seed}") };
         driver.attach(TOKEN, socket).unwrap();
         let segment = Segment::new(pool.take(5), 0, 5);
         driver.submit_send(TOKEN, segment, Patience::Try);
@@ -186,7 +186,7 @@ fn close_returns_every_block_in_flight() {
     let mut bench = Bench::new(config);
     let id = bench.net.connect();
     while bench.net.stats().accepted == 0 {
-        if let Some(Completion::Accepted(socket)) = bench.poll() {
+        if let Some(Completion::Accepted { socket, .. }) = bench.poll() {
             bench.driver.attach(TOKEN, socket).unwrap();
         }
         bench.driver.wait(None).unwrap();
@@ -276,7 +276,7 @@ fn one_lost_peer_does_not_stop_accepting() {
     let mut accepted_count = 0;
     while let Some(completion) = bench.poll() {
         match completion {
-            Completion::Accepted(socket) => {
+            Completion::Accepted { socket, .. } => {
                 accepted_count += 1;
                 drop(socket);
             }
@@ -291,6 +291,22 @@ fn one_lost_peer_does_not_stop_accepting() {
 }
 
 #[test]
+fn peers_of_several_listeners_are_told_apart() {
+    let mut bench = Bench::new(FaultConfig { listeners: 3, ..FaultConfig::none() });
+    let ids: Vec<_> = (0..60).map(|_| bench.net.connect()).collect();
+    let mut accepted: [Vec<PeerId>; 3] = Default::default();
+    while let Some(Completion::Accepted { socket, listener }) = bench.poll() {
+        assert_eq!(bench.net.listener_of(socket.peer), listener);
+        accepted[usize::from(listener)].push(socket.peer);
+    }
+    assert_eq!(accepted.iter().map(Vec::len).sum::<usize>(), ids.len());
+    for peers in accepted {
+        assert!(!peers.is_empty());
+        assert!(peers.is_sorted(), "each listener hands them over in the order they came in");
+    }
+}
+
+#[test]
 fn paused_and_closed_listeners_accept_nobody() {
     let mut bench = Bench::new(FaultConfig::none());
     bench.driver.pause_accept();
@@ -300,7 +316,7 @@ fn paused_and_closed_listeners_accept_nobody() {
     drop(bench.accepted());
     assert!(bench.net.is_closed(waiting));
     let abandoned = bench.net.connect();
-    bench.driver.close_listener();
+    bench.driver.close_listeners();
     let refused = bench.net.connect();
     assert!(bench.poll().is_none());
     assert!(bench.net.peer_sees_reset(abandoned) && bench.net.is_closed(refused));
