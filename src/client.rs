@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compression::Compression;
 use crate::config::{self, Checked};
 use crate::dialer::ClientHandler;
 use crate::error::Error;
@@ -79,6 +80,13 @@ impl Builder {
     /// Default 64 KiB.
     pub fn send_high_water_bytes(mut self, bytes: usize) -> Self {
         self.settings = self.settings.send_high_water_bytes(bytes);
+        self
+    }
+
+    /// Whether to offer compression of messages, and how to compress (permessage-deflate,
+    /// RFC 7692). Default `None`: it is not offered.
+    pub fn compression(mut self, compression: Option<Compression>) -> Self {
+        self.settings = self.settings.compression(compression);
         self
     }
 
@@ -262,6 +270,7 @@ impl Client {
     ) -> io::Result<()> {
         let limits = self.checked.limits.clone();
         let application = Dialed(handler);
-        Worker::new(driver, application, limits, self.checked.memory, metrics, shared).run()
+        let memory = self.checked.memory;
+        Worker::new(driver, application, limits, memory, metrics, Vec::new(), shared).run()
     }
 }

@@ -2,27 +2,19 @@
 //!
 //! Chained setters; everything is checked once, in [`Builder::build`].
 
-use std::net::Ipv4Addr;
+mod check;
+
 use std::time::Duration;
 
 use crate::buf::PoolConfig;
-use crate::error::Error;
+use crate::compression::Compression;
 use crate::io::addr::ListenAddr;
-use crate::io::affinity;
-use crate::io::backend::{self, Backend, BackendChoice};
-use crate::io::listeners::ListenOptions;
-use crate::policy::{Limits, Ticks};
+use crate::io::backend::BackendChoice;
+use crate::policy::{Limits, Overflow, RateMode};
+use crate::proto::handshake::forwarded::ForwardedHeader;
+use crate::tls::Tls;
 
-/// Descriptors a process needs beside its connections and those of its workers.
-const DESCRIPTORS_RESERVED: usize = 64;
-/// Descriptors of a worker beside its listeners: ring or epoll, wake handle, one in reserve.
-const DESCRIPTORS_PER_WORKER: usize = 3;
-
-/// Addresses of a server. A worker has a listener for each.
-const ADDRESSES_MAX: usize = 64;
-
-/// Workers of a process; each has a thread and a ring.
-const WORKERS_MAX: usize = 1024;
+pub(crate) use check::{Checked, at_least, at_most};
 
 /// Settings of a server. Start from [`Server::builder`](crate::Server::builder); the defaults
 /// serve most.
@@ -30,8 +22,18 @@ const WORKERS_MAX: usize = 1024;
 #[must_use = "a builder does nothing until `build` or `run`"]
 pub struct Builder {
     /// None yet means the default.
-    listen: Vec<ListenAddr>,
+    listen: Vec<Entrance>,
     unix_mode: Option<u32>,
+    proxy_protocol: bool,
+    trusted_proxies: Vec<String>,
+    forwarded: Option<ForwardedHeader>,
+    conns_per_address_max: Option<u32>,
+    allowed_origins: Option<Vec<String>>,
+    compression: Option<Compression>,
+    messages_per_second: Option<u32>,
+    bytes_per_second: Option<u64>,
+    rate_mode: RateMode,
+    memory_bytes_max: Option<usize>,
     pub(crate) backend: BackendChoice,
     pub(crate) workers: Option<usize>,
     pub(crate) cores: Option<Vec<usize>>,
@@ -49,11 +51,13 @@ pub struct Builder {
 #[derive(Clone, Debug)]
 pub(crate) struct Durations {
     handshake: Duration,
+    tls_handshake: Duration,
     close: Duration,
     write_stall: Duration,
     ping_interval: Option<Duration>,
     pong: Duration,
     idle: Option<Duration>,
+    lifetime: Option<Duration>,
     message: Duration,
     pub(crate) stop: Duration,
 }
@@ -63,6 +67,16 @@ impl Default for Builder {
         Self {
             listen: Vec::new(),
             unix_mode: None,
+            proxy_protocol: false,
+            trusted_proxies: Vec::new(),
+            forwarded: None,
+            conns_per_address_max: None,
+            allowed_origins: None,
+            compression: None,
+            messages_per_second: None,
+            bytes_per_second: None,
+            rate_mode: RateMode::Close,
+            memory_bytes_max: None,
             backend: BackendChoice::Auto,
             workers: None,
             cores: None,
@@ -83,11 +97,13 @@ impl Default for Durations {
         let seconds = Duration::from_secs;
         Self {
             handshake: seconds(10),
+            tls_handshake: seconds(5),
             close: seconds(5),
             write_stall: seconds(30),
             ping_interval: Some(seconds(30)),
             pong: seconds(20),
             idle: None,
+            lifetime: None,
             message: seconds(60),
             stop: seconds(10),
         }
@@ -112,7 +128,135 @@ impl Builder {
     /// A socket file that a killed server has left is replaced; one at which somebody answers is
     /// an error. The file is removed when the server stops.
     pub fn listen(mut self, addr: ListenAddr) -> Self {
-        self.listen.push(addr);
+        self.listen.push(Entrance { addr, tls: None });
+        self
+    }
+
+    /// An address to listen on over TLS (`wss`), beside others. Costs at most 4 KiB of memory per
+    /// open connection more than without.
+    pub fn listen_tls(mut self, addr: ListenAddr, tls: Tls) -> Self {
+        self.listen.push(Entrance { addr, tls: Some(tls) });
+        self
+    }
+
+    /// Whether each TCP connection begins with a header of the PROXY protocol, version 1 or 2, in
+    /// which a proxy tells the address of its client. One without it, or from an address that is
+    /// not among the [`trusted_proxies`](Self::trusted_proxies), is closed without an answer.
+    /// Default off.
+    pub fn proxy_protocol(mut self, on: bool) -> Self {
+        self.proxy_protocol = on;
+        self
+    }
+
+    /// Networks whose proxies are believed what they say about their clients, such as `10.0.0.0/8`
+    /// or `2001:db8::7`. Default: nobody is.
+    pub fn trusted_proxies<T: AsRef<str>>(mut self, networks: &[T]) -> Self {
+        self.trusted_proxies = networks.iter().map(|network| network.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// The header in which trusted proxies tell the address of a client. Default `None`: no header
+    /// is read. Name the one that your proxy sets or overwrites; any other is the client's to forge.
+    pub fn forwarded_header(mut self, header: Option<ForwardedHeader>) -> Self {
+        self.forwarded = header;
+        self
+    }
+
+    /// Connections of one client address; more are answered with 429, or closed before the TLS
+    /// handshake. Addresses of IPv6 count by their /64. Default `None`: no limit. From 1. Behind
+    /// a proxy it counts clients only if that tells their addresses (see
+    /// [`trusted_proxies`](Self::trusted_proxies)), else the proxy itself.
+    pub fn conns_per_address_max(mut self, conns: Option<u32>) -> Self {
+        self.conns_per_address_max = conns;
+        self
+    }
+
+    /// Connections of one worker whose TLS handshake is not complete; more are closed. Bounds what
+    /// a flood of handshakes costs. Default 256. From 1.
+    pub fn tls_handshakes_max(mut self, conns: usize) -> Self {
+        self.limits.tls_handshakes_max = conns;
+        self
+    }
+
+    /// From accept to the end of the TLS handshake. Default 5 s.
+    pub fn tls_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts.tls_handshake = timeout;
+        self
+    }
+
+    /// Sites whose scripts may connect, such as `https://example.org`: scheme, host and port are
+    /// compared exactly. Others are answered with 403, and a browser's script of another site
+    /// cannot use the visitor's cookies here (RFC 6455 section 10.2). Default: any may.
+    pub fn allowed_origins<T: AsRef<str>>(mut self, origins: &[T]) -> Self {
+        self.allowed_origins =
+            Some(origins.iter().map(|origin| origin.as_ref().to_owned()).collect());
+        self
+    }
+
+    /// Lets scripts of any site connect. This is the default; write it out where it is meant.
+    pub fn allow_any_origin(mut self) -> Self {
+        self.allowed_origins = None;
+        self
+    }
+
+    /// Whether a handshake without `Origin`, which browsers always send, is answered with 403.
+    /// Default off.
+    pub fn require_origin(mut self, on: bool) -> Self {
+        self.limits.require_origin = on;
+        self
+    }
+
+    /// Whether and how messages are compressed with clients that offer it (permessage-deflate,
+    /// RFC 7692). Default `None`: never. Compression without takeover of contexts costs an idle
+    /// connection nothing.
+    pub fn compression(mut self, compression: Option<Compression>) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// What becomes of a message for a connection whose queue is full. Default
+    /// [`Overflow::Close`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.limits.overflow = overflow;
+        self
+    }
+
+    /// Messages that a peer may send per second, beyond a burst of one second's; more close the
+    /// connection with 1008, or make it wait ([`rate_mode`](Self::rate_mode)). Default `None`: no
+    /// limit. From 1 to 16 million.
+    pub fn messages_per_second(mut self, messages: Option<u32>) -> Self {
+        self.messages_per_second = messages;
+        self
+    }
+
+    /// Bytes that a peer may send per second, beyond a burst of one second's, headers of frames
+    /// and TLS included. Default `None`: no limit. From 1; with [`RateMode::Close`] at least one of
+    /// the largest messages.
+    pub fn bytes_per_second(mut self, bytes: Option<u64>) -> Self {
+        self.bytes_per_second = bytes;
+        self
+    }
+
+    /// What becomes of a peer that sends faster than it may. Default [`RateMode::Close`].
+    pub fn rate_mode(mut self, mode: RateMode) -> Self {
+        self.rate_mode = mode;
+        self
+    }
+
+    /// Bytes that connections may make the whole server hold: queues, unfinished messages, TLS,
+    /// engines of compression. At 80 % new connections are refused with 503, at 90 % peers with
+    /// anything queued are not read, at 95 % those with the largest queues are closed with 1013.
+    /// Default: 80 % of the memory that the machine or the container lets the process have.
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.memory_bytes_max = Some(bytes);
+        self
+    }
+
+    /// From the opening of a connection to its end: then it is closed with 1001, a little earlier
+    /// for most, so that those that opened together do not come back together. Default `None`:
+    /// never.
+    pub fn lifetime_max(mut self, time: Option<Duration>) -> Self {
+        self.timeouts.lifetime = time;
         self
     }
 
@@ -303,156 +447,11 @@ impl Builder {
         self.timeouts.stop = timeout;
         self
     }
-
-    /// The settings as a worker needs them, if they make sense.
-    pub(crate) fn checked(&self) -> Result<Checked, Error> {
-        let cores = self.checked_cores()?;
-        let addrs = self.checked_addrs()?;
-        let conns_max = self.checked_conns(cores.len(), addrs.len())?;
-        let mut limits = self.limits.clone();
-        limits.conns_max = conns_max;
-        limits.frame_bytes_max = self.frame_bytes_max.unwrap_or(limits.message_bytes_max);
-        limits.send_bytes_max = self.send_bytes_max.unwrap_or_else(|| {
-            limits.send_bytes_max.max(limits.message_bytes_max.saturating_mul(2))
-        });
-        limits.timeouts.handshake = Ticks::at_least(self.timeouts.handshake);
-        limits.timeouts.close = Ticks::at_least(self.timeouts.close);
-        limits.timeouts.write_stall = Ticks::at_least(self.timeouts.write_stall);
-        limits.timeouts.ping_interval = self.timeouts.ping_interval.map(Ticks::at_least);
-        limits.timeouts.pong = Ticks::at_least(self.timeouts.pong);
-        limits.timeouts.idle = self.timeouts.idle.map(Ticks::at_least);
-        limits.timeouts.message = Ticks::at_least(self.timeouts.message);
-        at_least("message_bytes_max", limits.message_bytes_max, 125)?;
-        at_least("frame_bytes_max", limits.frame_bytes_max, 125)?;
-        at_least("request_line_bytes_max", limits.head.request_line_bytes_max, 16)?;
-        at_least("head_bytes_max", limits.head.head_bytes_max, 256)?;
-        at_least("header_count_max", limits.head.header_count_max, 5)?;
-        at_most("header_count_max", limits.head.header_count_max, 256)?;
-        at_least("handshakes_max", limits.handshakes_max, 1)?;
-        at_least("send_bytes_max", limits.send_bytes_max, limits.send_high_water_bytes)?;
-        at_least("control_frames_per_second", limits.control_frames_per_second.into(), 1)?;
-        at_most("control_frames_per_second", limits.control_frames_per_second.into(), 32_767)?;
-        at_least("receive_blocks_max", self.memory.receive_blocks_max, 1)?;
-        at_least("backlog", self.backlog as usize, 1)?;
-        Ok(Checked { addrs, limits, cores, memory: self.memory })
-    }
-
-    /// The backend, and why, in one line.
-    pub(crate) fn chosen_backend(&self) -> Result<(Backend, String), Error> {
-        let (backend, reason) = backend::choose(self.backend).map_err(Error::Backend)?;
-        if self.direct_descriptors && backend != Backend::IoUring {
-            return Err(Error::Misuse(format!(
-                "direct descriptors need io_uring, but the backend is {reason}"
-            )));
-        }
-        Ok((backend, reason))
-    }
-
-    fn checked_cores(&self) -> Result<Vec<usize>, Error> {
-        let usable = affinity::usable_cores();
-        let cores = self.cores.clone().unwrap_or_else(|| usable.clone());
-        if cores.is_empty() {
-            return Err(Error::Misuse("the list of cores is empty".to_owned()));
-        }
-        for (position, core) in cores.iter().enumerate() {
-            if !usable.contains(core) {
-                return Err(Error::Misuse(format!(
-                    "core {core} is not one this process may use; choose from {}",
-                    affinity::format_cores(&usable)
-                )));
-            }
-            if cores[..position].contains(core) {
-                return Err(Error::Misuse(format!("core {core} is named twice")));
-            }
-        }
-        let workers = self.workers.unwrap_or(cores.len());
-        at_least("workers", workers, 1)?;
-        at_most("workers", workers, WORKERS_MAX)?;
-        Ok(cores.iter().copied().cycle().take(workers).collect())
-    }
-
-    /// Where to listen: no address twice, unless the kernel chooses the port.
-    fn checked_addrs(&self) -> Result<Vec<ListenAddr>, Error> {
-        if self.listen.is_empty() {
-            return Ok(vec![(Ipv4Addr::LOCALHOST, 9001).into()]);
-        }
-        at_most("the number of addresses", self.listen.len(), ADDRESSES_MAX)?;
-        if let Some(mode) = self.unix_mode.filter(|mode| *mode > 0o777) {
-            return Err(Error::Misuse(format!("unix_mode is {mode:o}; it must be at most 777")));
-        }
-        for (position, addr) in self.listen.iter().enumerate() {
-            if let Some(advice) = addr.fault() {
-                return Err(Error::Misuse(format!("{addr} cannot be listened on: {advice}")));
-            }
-            let is_fixed = !matches!(addr, ListenAddr::Tcp(addr) if addr.port() == 0);
-            if is_fixed && self.listen[..position].contains(addr) {
-                return Err(Error::Misuse(format!("{addr} is to be listened on twice")));
-            }
-        }
-        Ok(self.listen.clone())
-    }
-
-    /// How to listen there.
-    pub(crate) fn listen_options(&self) -> ListenOptions {
-        ListenOptions { backlog: self.backlog, unix_mode: self.unix_mode }
-    }
-
-    fn checked_conns(&self, workers: usize, listeners: usize) -> Result<usize, Error> {
-        // Direct descriptors have a table per ring, of at most this size each.
-        let descriptors = descriptor_limit();
-        let reserved = DESCRIPTORS_RESERVED + (DESCRIPTORS_PER_WORKER + listeners) * workers;
-        let room = if self.direct_descriptors {
-            descriptors.saturating_mul(workers)
-        } else {
-            descriptors.saturating_sub(reserved)
-        };
-        let conns = self.conns_max.unwrap_or_else(|| room.min(Limits::default().conns_max));
-        at_least("conns_max", conns, 1)?;
-        if conns > room {
-            return Err(Error::Misuse(format!(
-                "{conns} connections do not fit the descriptor limit of {descriptors}; {}, or set \
-                 conns_max to {room} or less",
-                if self.direct_descriptors {
-                    format!(
-                        "each worker holds that many: use {} workers",
-                        conns.div_ceil(descriptors)
-                    )
-                } else {
-                    let needed = conns.saturating_add(reserved);
-                    format!("raise it (ulimit -n {needed})")
-                }
-            )));
-        }
-        Ok(conns)
-    }
 }
 
-/// Settings that make sense together.
-#[derive(Debug)]
-pub(crate) struct Checked {
-    pub(crate) addrs: Vec<ListenAddr>,
-    pub(crate) limits: Limits,
-    /// One for each worker.
-    pub(crate) cores: Vec<usize>,
-    pub(crate) memory: PoolConfig,
-}
-
-/// Descriptors the process may have open.
-pub(crate) fn descriptor_limit() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
-}
-
-fn at_least(name: &str, value: usize, min: usize) -> Result<(), Error> {
-    if value >= min {
-        return Ok(());
-    }
-    Err(Error::Misuse(format!("{name} is {value}; it must be at least {min}")))
-}
-
-fn at_most(name: &str, value: usize, max: usize) -> Result<(), Error> {
-    if value <= max {
-        return Ok(());
-    }
-    Err(Error::Misuse(format!("{name} is {value}; it must be at most {max}")))
+/// An address to listen on, and what is spoken there.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    pub(crate) addr: ListenAddr,
+    pub(crate) tls: Option<Tls>,
 }

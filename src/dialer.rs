@@ -6,9 +6,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::conn::{Close, ConnectError, Message};
+use rustls::pki_types::ServerName;
+
+use crate::conn::{Close, ConnectError, Message, Tls};
+use crate::error::Error;
 use crate::handler::{Conn, ConnId, Roster};
 use crate::proto::handshake::Upgrade;
+use crate::proto::handshake::extensions::DeflatePolicy;
+use crate::tls::ClientTls;
 
 /// What an application does with connections it has asked for. One value of it lives on each
 /// worker's thread and is called only there, so it needs no lock, no `Arc` and no `Send`.
@@ -61,6 +66,7 @@ pub struct Target {
     path: String,
     protocols: Vec<String>,
     headers: Vec<(String, String)>,
+    tls: Option<(ClientTls, ServerName<'static>)>,
 }
 
 impl Target {
@@ -68,7 +74,7 @@ impl Target {
     /// name `host`, which has the port where that is not 80.
     pub fn new(addr: SocketAddr, host: &str, path: &str) -> Self {
         let (host, path) = (host.to_owned(), path.to_owned());
-        Self { addr, host, path, protocols: Vec::new(), headers: Vec::new() }
+        Self { addr, host, path, protocols: Vec::new(), headers: Vec::new(), tls: None }
     }
 
     /// Sub-protocols to offer, in order of preference (RFC 6455 §1.9).
@@ -85,14 +91,41 @@ impl Target {
         self
     }
 
+    /// Connects over TLS (`wss`) to the server of this name, which is a DNS name or an IP address
+    /// without a port, and has to stand in its certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if it is neither.
+    pub fn tls(mut self, tls: &ClientTls, name: &str) -> Result<Self, Error> {
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            Error::Misuse(format!("`{name}` is neither a DNS name nor an IP address"))
+        })?;
+        self.tls = Some((tls.clone(), name));
+        Ok(self)
+    }
+
     /// The address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
+    /// The TLS of a new connection.
+    pub(crate) fn tls_session(&self) -> io::Result<Option<Tls>> {
+        let Some((tls, name)) = &self.tls else { return Ok(None) };
+        Tls::client(tls.client_config(), name.clone()).map(Some).map_err(io::Error::other)
+    }
+
     /// The upgrade request, and what its answer has to match.
-    pub(crate) fn upgrade(&self, nonce: [u8; 16]) -> (Vec<u8>, Upgrade) {
+    pub(crate) fn upgrade(
+        &self,
+        nonce: [u8; 16],
+        deflate: Option<DeflatePolicy>,
+    ) -> (Vec<u8>, Upgrade) {
         let mut upgrade = Upgrade::new(nonce);
+        if let Some(policy) = deflate {
+            upgrade.offer_deflate(policy);
+        }
         let protocols: Vec<&str> = self.protocols.iter().map(String::as_str).collect();
         let headers: Vec<(&str, &str)> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

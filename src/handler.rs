@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError, SendStatus};
@@ -167,6 +168,12 @@ impl<S> Conn<'_, S> {
     /// Bytes queued for this connection that the kernel has not taken yet.
     pub fn queued_bytes(&self) -> usize {
         self.connection.queued_bytes()
+    }
+
+    /// The client's address: what a trusted proxy has told, or else what the kernel knows of the
+    /// peer. `None` for a peer of a Unix socket, or one that is gone already.
+    pub fn client_addr(&self) -> Option<IpAddr> {
+        self.connection.client_addr().or_else(|| self.peer_addr().ok()?.ip())
     }
 
     /// Where the peer comes from, asked of the kernel: its address, or on a Unix socket the process

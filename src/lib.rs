@@ -30,6 +30,7 @@ compile_error!("longwire runs on Linux: it is built on io_uring and epoll");
 
 mod buf;
 pub mod client;
+mod compression;
 mod config;
 mod conn;
 mod decision;
@@ -42,11 +43,11 @@ mod policy;
 mod proto;
 mod server;
 mod threads;
-#[cfg_attr(not(test), expect(dead_code, reason = "the record layer takes it up"))]
 mod tls;
 mod worker;
 
 pub use client::Client;
+pub use compression::Compression;
 pub use config::Builder;
 pub use conn::{Close, ConnectError, Message, MessageKind, SendError, SendStatus, Side};
 pub use decision::{Accept, Decision, Deferral};
@@ -57,7 +58,8 @@ pub use io::addr::{InvalidListenAddr, ListenAddr, PeerAddr, UnixCredentials};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};
 pub use metrics::Stats;
-pub use policy::Overflow;
+pub use policy::{Overflow, RateMode};
+pub use proto::handshake::forwarded::ForwardedHeader;
 pub use proto::handshake::{Refusal, Request, Response};
 pub use proto::{CloseCode, LimitExceeded, Violation};
 pub use server::{Handle, Server};

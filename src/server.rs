@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::{Builder, Checked};
+use crate::config::{Builder, Checked, Entrance};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::io::Driver;
@@ -17,6 +17,7 @@ use crate::io::socket::Listener;
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
+use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
 use crate::threads::{self, Seat};
 use crate::worker::{REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
@@ -62,7 +63,7 @@ impl Builder {
         let checked = self.checked()?;
         let (backend, backend_reason) = self.chosen_backend()?;
         let (listeners, addrs) = self.listen_all(&checked)?;
-        let handle = Handle::new(checked.cores.len(), &self)?;
+        let handle = Handle::new(&checked, &self)?;
         Ok(Server { checked, builder: self, backend, backend_reason, listeners, addrs, handle })
     }
 
@@ -86,7 +87,7 @@ impl Builder {
     ) -> Result<(Vec<Vec<Listener>>, Vec<ListenAddr>), Error> {
         let mut of_workers: Vec<Vec<Listener>> = checked.cores.iter().map(|_| Vec::new()).collect();
         let mut addrs = Vec::new();
-        for addr in &checked.addrs {
+        for Entrance { addr, .. } in &checked.entrances {
             let (listeners, bound) = listen(addr, self.listen_options(), of_workers.len())
                 .map_err(|source| Error::Listen { addr: addr.clone(), source })?;
             for (of_worker, listener) in of_workers.iter_mut().zip(listeners) {
@@ -202,13 +203,19 @@ struct HandleInner {
 }
 
 impl Handle {
-    fn new(workers: usize, builder: &Builder) -> Result<Self, Error> {
+    fn new(checked: &Checked, builder: &Builder) -> Result<Self, Error> {
+        let workers = checked.cores.len();
+        let shared = Shared {
+            access: builder.access()?,
+            budget: Arc::new(Budget::new(checked.memory_bytes_max)),
+            ..Shared::default()
+        };
         let wakes: io::Result<Vec<Wake>> = (0..workers).map(|_| Wake::new()).collect();
         let wakes = wakes.map_err(|source| Error::Worker { worker: 0, source })?;
         let inner = HandleInner {
             wakes,
             metrics: (0..workers).map(|_| Arc::default()).collect(),
-            shared: Arc::default(),
+            shared: Arc::new(shared),
             stop_timeout: builder.timeouts.stop,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -258,6 +265,7 @@ fn turn_until_stopped<D: Driver, H: Handler>(
         checked.limits.clone(),
         checked.memory,
         Arc::clone(&inner.metrics[worker]),
+        checked.doors(),
         Arc::clone(&inner.shared),
     );
     worker.run()

@@ -17,10 +17,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("conn", &["proto", "buf", "policy", "metrics"]),
     ("decision", &["proto", "io"]),
     ("handler", &["proto", "conn", "io", "decision"]),
-    ("dialer", &["proto", "conn", "handler"]),
+    ("dialer", &["proto", "conn", "handler", "tls"]),
     (
         "worker",
-        &["proto", "conn", "buf", "policy", "metrics", "io", "decision", "handler", "dialer"],
+        &[
+            "proto", "conn", "buf", "policy", "metrics", "io", "decision", "handler", "dialer",
+            "tls",
+        ],
     ),
 ];
 

@@ -160,6 +160,12 @@ impl Pool {
         self.spare_bytes > 0
     }
 
+    /// Bytes of all blocks, lent or free.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let receive_count = self.receive_lent + self.receive_free.len();
+        receive_count * RECEIVE_BLOCK_BYTES + self.sized_lent_bytes + self.spare_bytes
+    }
+
     /// Receive blocks that may still be taken.
     #[cfg(test)]
     pub(crate) fn receive_available(&self) -> usize {

@@ -95,6 +95,8 @@ pub(crate) struct Engines {
     deflaters: [Option<Box<Deflater>>; WINDOW_BITS_MAX + 1],
     /// Inflaters that are lent.
     lent_count: usize,
+    /// Bytes of heap of all engines, those included that are lent or stay with connections.
+    engine_bytes: usize,
     /// What was compressed last.
     compressed: Vec<u8>,
 }
@@ -107,13 +109,17 @@ impl Engines {
         contexts: Option<&mut Contexts>,
     ) -> Box<Inflater> {
         self.lent_count += 1;
-        if agreement.receive_takeover() {
-            let kept = contexts.and_then(|contexts| contexts.inflater.take());
-            return kept.unwrap_or_else(|| Box::new(Inflater::new()));
-        }
-        let mut inflater = self.inflaters.pop().unwrap_or_else(|| Box::new(Inflater::new()));
-        inflater.reset();
-        inflater
+        let kept = match contexts {
+            Some(contexts) if agreement.receive_takeover() => contexts.inflater.take(),
+            Some(_) | None => self.inflaters.pop().map(|mut inflater| {
+                inflater.reset();
+                inflater
+            }),
+        };
+        kept.unwrap_or_else(|| {
+            self.engine_bytes += Inflater::HELD_BYTES;
+            Box::new(Inflater::new())
+        })
     }
 
     /// Takes an engine back when its message is complete, or given up.
@@ -139,7 +145,11 @@ impl Engines {
         limits: &CompressionLimits,
     ) -> Option<&[u8]> {
         let window_bits = agreement.send_window_bits();
-        let new = || Box::new(Deflater::new(limits.level, window_bits));
+        let engine_bytes = &mut self.engine_bytes;
+        let new = || {
+            *engine_bytes += Deflater::held_bytes(window_bits);
+            Box::new(Deflater::new(limits.level, window_bits))
+        };
         self.compressed.clear();
         if agreement.send_takeover() {
             // What is in the context of the peer has to be what is in ours, so all of it is sent.
@@ -153,9 +163,16 @@ impl Engines {
         (self.compressed.len() < payload.len()).then_some(&self.compressed)
     }
 
+    /// A connection that kept engines ends.
+    pub(super) fn forget(&mut self, contexts: &Contexts, agreement: Agreement) {
+        self.engine_bytes -= contexts.held_bytes(agreement);
+    }
+
     /// Frees half of what is not in use, save for one of each.
     pub(super) fn trim(&mut self) {
-        self.inflaters.truncate((self.inflaters.len() / 2).max(1));
+        let kept_count = (self.inflaters.len() / 2).max(1);
+        self.engine_bytes -= self.inflaters.len().saturating_sub(kept_count) * Inflater::HELD_BYTES;
+        self.inflaters.truncate(kept_count);
         self.inflaters.shrink_to_fit();
         self.compressed = Vec::new();
     }
@@ -165,15 +182,9 @@ impl Engines {
         self.inflaters.len() > 1 || self.compressed.capacity() > 0
     }
 
-    /// Bytes of heap all of these hold, those that are lent included.
+    /// Bytes of heap of all engines, those included that are lent or stay with connections.
     pub(crate) fn held_bytes(&self) -> usize {
-        let inflaters = (self.inflaters.len() + self.lent_count) * Inflater::HELD_BYTES;
-        let deflater = |(bits, deflater): (u8, &Option<Box<Deflater>>)| match deflater {
-            Some(_) => Deflater::held_bytes(bits),
-            None => 0,
-        };
-        let deflaters: usize = (0..).zip(&self.deflaters).map(deflater).sum();
-        inflaters + deflaters + self.compressed.capacity()
+        self.engine_bytes + self.compressed.capacity()
     }
 
     /// Inflaters that are lent.

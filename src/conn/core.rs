@@ -24,6 +24,10 @@ pub(crate) struct Core {
     pub(crate) scratch: Vec<u8>,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// Bytes of heap beside blocks and lent engines: TLS, and engines that stay with connections.
+    pub(crate) attached_bytes: usize,
+    /// Memory is so scarce that peers with anything queued are not read.
+    pub(crate) is_pressed: bool,
     /// The time of this turn.
     pub(crate) now: Tick,
     /// Masking keys, for the client role.
@@ -44,6 +48,11 @@ impl Core {
     /// Whether `trim` still has something to give back.
     pub(crate) fn has_spare(&self) -> bool {
         self.pool.has_spare() || self.engines.has_spare() || !self.outboxes.is_empty()
+    }
+
+    /// Bytes of heap that peers make this core hold, and what it keeps for them.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.pool.held_bytes() + self.engines.held_bytes() + self.attached_bytes
     }
 
     /// Counts a handshake that was refused.

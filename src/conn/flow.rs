@@ -55,7 +55,7 @@ impl Connection {
     /// Backpressure, and the place for what is received next.
     pub(super) fn poll_receive_step(&mut self, core: &mut Core) -> Option<Step> {
         let queued = self.queued_bytes();
-        let high_water = core.limits.send_high_water_bytes;
+        let high_water = if core.is_pressed { 0 } else { core.limits.send_high_water_bytes };
         let held = self.held || self.is_throttled(core.now);
         if !self.receive_paused && (held || queued > high_water) {
             self.receive_paused = true;

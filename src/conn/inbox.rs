@@ -279,6 +279,13 @@ impl Inbox {
         self.message.as_ref().map(|message| message.open)
     }
 
+    /// Bytes of memory that the unfinished message holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let Some(message) = &self.message else { return 0 };
+        let inflater = if message.inflater.is_some() { Inflater::HELD_BYTES } else { 0 };
+        message.block.len() + inflater
+    }
+
     /// When the unfinished message began.
     pub(crate) fn opened_at(&self) -> Option<Tick> {
         self.message.as_ref().map(|message| message.opened_at)

@@ -28,6 +28,7 @@ mod inbox;
 mod message;
 mod opening;
 mod outbox;
+mod proxied;
 mod secure;
 mod send;
 #[cfg(test)]
@@ -63,6 +64,7 @@ use compress::{Agreement, Contexts};
 use flow::Throttle;
 use head::HeadInbox;
 use inbox::Inbox;
+use proxied::Client;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,9 @@ struct Extras {
     flow: Option<Throttle>,
     /// End of the lifetime.
     expires_at: Option<Tick>,
+    /// The PROXY header, as long as it is not complete.
+    proxy_header: Option<Vec<u8>>,
+    client: Client,
 }
 
 // A million of these are in memory at once.
@@ -277,7 +282,14 @@ impl Connection {
     pub(crate) fn release(&mut self, core: &mut Core) {
         self.phase = Phase::Ended;
         self.abandon_message(core);
-        self.extras = None;
+        if let Some(extras) = self.extras.take() {
+            if extras.tls.is_some() {
+                core.attached_bytes -= tls::HELD_BYTES;
+            }
+            if let Some(agreement) = self.compression {
+                core.engines.forget(&extras.contexts, agreement);
+            }
+        }
         if let Some(mut outbox) = self.outbox.take() {
             outbox.clear(&mut core.pool);
             core.outboxes.push(outbox);
@@ -318,6 +330,12 @@ impl Connection {
     /// Bytes queued and not yet taken by the kernel.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.queued_bytes())
+    }
+
+    /// Bytes of memory that ending this connection would free, save for what every one has.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let inbox = self.inbox.as_ref().map_or(0, |inbox| inbox.held_bytes());
+        self.queued_bytes() + inbox
     }
 
     /// Whether the next bytes should go to a place of their own, which is to be named before they
@@ -376,7 +394,7 @@ impl Connection {
     }
 
     /// The connection breaks the RFC or goes past a limit.
-    fn fail_with(&mut self, failure: Failure, core: &mut Core) {
+    pub(crate) fn fail_with(&mut self, failure: Failure, core: &mut Core) {
         let code = match failure {
             Failure::Violation(violation) => violation.close_code(),
             Failure::Limit(limit) => limit.close_code(),

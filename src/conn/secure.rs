@@ -12,8 +12,9 @@ use super::{ConnectError, Connection, Core, Input, Phase, Side};
 
 impl Connection {
     /// Speaks TLS from the first byte on. Call it before anything is received.
-    pub(crate) fn secure(&mut self, tls: Tls, core: &Core) {
+    pub(crate) fn secure(&mut self, tls: Tls, core: &mut Core) {
         let timeouts = &core.limits.timeouts;
+        core.attached_bytes += super::tls::HELD_BYTES;
         self.extras_mut().tls = Some(tls);
         self.deadline = core.now.after(timeouts.tls_handshake.min(timeouts.handshake));
     }

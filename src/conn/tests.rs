@@ -18,4 +18,5 @@ mod queue;
 mod rig;
 mod secure;
 mod timers;
+mod ways;
 mod wire;

@@ -29,7 +29,6 @@ pub(crate) mod affinity;
 pub(crate) mod backend;
 pub(crate) mod epoll;
 pub(crate) mod listeners;
-#[cfg_attr(not(test), expect(dead_code, reason = "the server has no memory budget yet"))]
 pub(crate) mod memory_limit;
 #[cfg(test)]
 pub(crate) mod sim;

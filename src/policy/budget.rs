@@ -33,6 +33,13 @@ pub(crate) struct Budget {
     used_bytes: AtomicUsize,
 }
 
+impl Default for Budget {
+    /// Without a limit.
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
 impl Budget {
     /// Nothing used of so many bytes.
     pub(crate) fn new(limit_bytes: usize) -> Self {

@@ -33,7 +33,7 @@ impl FlowLimits {
 
 /// What happens to a connection that sends faster than it may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum RateMode {
+pub enum RateMode {
     /// It is closed with 1008.
     #[default]
     Close,

@@ -2,17 +2,15 @@
 //!
 //! Nothing here does anything; `conn` and `worker` ask and act.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "accepting does not ask for it yet"))]
 pub(crate) mod admission;
-#[cfg_attr(not(test), expect(dead_code, reason = "workers do not report to it yet"))]
 pub(crate) mod budget;
 pub(crate) mod flow;
 pub(crate) mod origins;
 mod rate;
 mod ticks;
-#[cfg_attr(not(test), expect(dead_code, reason = "listeners do not ask for it yet"))]
 pub(crate) mod trusted;
 
+pub use flow::RateMode;
 pub(crate) use flow::{Flow, FlowLimits, FlowRate};
 pub(crate) use origins::Origins;
 pub(crate) use rate::{ControlRate, LogRate};
@@ -59,6 +57,8 @@ pub(crate) struct Limits {
     pub(crate) conns_max: usize,
     /// Connections of one worker that have not finished their handshake.
     pub(crate) handshakes_max: usize,
+    /// Of these, connections that have not finished their TLS handshake.
+    pub(crate) tls_handshakes_max: usize,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
 }
@@ -136,6 +136,7 @@ impl Default for Limits {
             compression: None,
             conns_max: 1 << 20,
             handshakes_max: 4096,
+            tls_handshakes_max: 256,
             timeouts: Timeouts::default(),
         }
     }

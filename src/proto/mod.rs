@@ -5,14 +5,12 @@
 //! errors name what the peer did ([`Violation`], [`LimitExceeded`], `handshake::Refusal`).
 
 pub(crate) mod close;
-#[cfg_attr(not(test), expect(dead_code, reason = "no connection negotiates compression yet"))]
 pub(crate) mod deflate;
 pub(crate) mod encoder;
 pub(crate) mod handshake;
 pub(crate) mod header;
 mod kernels;
 pub(crate) mod mask;
-#[cfg_attr(not(test), expect(dead_code, reason = "listeners do not ask for it yet"))]
 pub(crate) mod proxy_header;
 pub(crate) mod sequence;
 pub(crate) mod text;

@@ -112,6 +112,8 @@ pub enum LimitExceeded {
     RateExceeded,
     /// The peer reads too slowly: more is queued for it than allowed.
     SendQueueFull,
+    /// The memory of the server is nearly used up, and this connection holds much of it.
+    MemoryScarce,
 }
 
 impl LimitExceeded {
@@ -124,7 +126,7 @@ impl LimitExceeded {
             | Self::MessageTimeout
             | Self::TooManyControlFrames
             | Self::RateExceeded => CloseCode::POLICY_VIOLATION,
-            Self::SendQueueFull => CloseCode::TRY_AGAIN_LATER,
+            Self::SendQueueFull | Self::MemoryScarce => CloseCode::TRY_AGAIN_LATER,
         }
     }
 }
@@ -139,6 +141,7 @@ impl fmt::Display for LimitExceeded {
             Self::TooManyControlFrames => "too many control frames",
             Self::RateExceeded => "too many messages or bytes in a second",
             Self::SendQueueFull => "send queue full",
+            Self::MemoryScarce => "memory is scarce",
         })
     }
 }

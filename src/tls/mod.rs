@@ -186,6 +186,7 @@ impl Tls {
     }
 
     /// The configuration for new handshakes, to keep as long as one wishes.
+    #[cfg(test)]
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current().config)
     }

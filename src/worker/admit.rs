@@ -47,9 +47,16 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     }
 
     fn handle_request(&mut self, token: Token, head: &[u8]) {
-        let Self { table, core, application, .. } = self;
-        let Some(entry) = table.get_mut(token.index as usize) else { return };
+        let Some((entry, core)) = self.live(token) else { return };
         let Some(request) = entry.connection.judge(head, core) else { return };
+        if !self.admit_forwarded(token, &request) {
+            return;
+        }
+        let Self { table, core, application, driver, .. } = self;
+        let Some(entry) = table.get_mut(token.index as usize) else { return };
+        let known = entry.connection.client_addr();
+        let client = || known.or_else(|| driver.peer_addr(token).ok()?.ip());
+        let request = request.with_client(&client);
         let decided = catch_unwind(AssertUnwindSafe(|| application.upgrade(&request)));
         let deferred = Deferred {
             acceptable: Connection::acceptable(&request, &core.limits),

@@ -53,7 +53,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                     self.forget(token.index);
                 }
             }
-            Completion::Accepted { socket, listener: _ } => self.insert(socket),
+            Completion::Accepted { socket, listener } => self.insert(socket, listener),
             Completion::AcceptFailed { error, exhausted } => {
                 if self.log.accept_failed.take(self.core.now) {
                     tracing::debug!(%error, exhausted, "accept failed");
@@ -81,28 +81,31 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             return;
         };
         entry.connection.handle_heard(len, core);
-        if entry.connection.is_secure() {
-            self.handle_records(token, block, len);
+        let (is_secure, is_proxied) =
+            (entry.connection.is_secure(), entry.connection.awaits_proxy_header());
+        let mut input = Input::new(len);
+        if is_proxied && !self.handle_proxy_header(token, &block, &mut input) {
+            self.core.pool.give(block);
+        } else if is_secure {
+            self.handle_records(token, block, input);
         } else {
-            self.handle_plaintext(token, block, len);
+            self.handle_plaintext(token, block, input);
         }
         self.tell_ending(token.index);
         self.mark(token.index);
     }
 
-    fn handle_records(&mut self, token: Token, mut records: Block, len: usize) {
-        let mut input = Input::new(len);
+    fn handle_records(&mut self, token: Token, mut records: Block, mut input: Input) {
         while let Some((entry, core)) = self.live(token)
             && let Some((block, filled)) =
                 entry.connection.poll_plaintext(&mut records, &mut input, core)
         {
-            self.handle_plaintext(token, block, filled);
+            self.handle_plaintext(token, block, Input::new(filled));
         }
         self.core.pool.give(records);
     }
 
-    fn handle_plaintext(&mut self, token: Token, mut block: Block, len: usize) {
-        let mut input = Input::new(len);
+    fn handle_plaintext(&mut self, token: Token, mut block: Block, mut input: Input) {
         if self.live(token).is_some_and(|(entry, _)| entry.connection.phase() == Phase::Handshake) {
             self.handle_head(token, &block, &mut input);
         }

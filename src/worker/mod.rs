@@ -15,9 +15,11 @@
 
 mod admit;
 mod application;
+mod arrival;
 mod clock;
 mod deadlines;
 mod dispatch;
+mod memory;
 mod reach;
 mod stop;
 #[cfg(test)]
@@ -26,7 +28,7 @@ mod tests;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -36,13 +38,15 @@ use crate::conn::{Connection, Core, Engines, MaskKeys, Phase, Step};
 use crate::decision::Mailbox;
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
+use crate::policy::budget::Budget;
 use crate::policy::{Limits, LogRate, Tick, Ticks};
 use crate::proto::CloseCode;
-use crate::proto::handshake::Refusal;
 
 pub(crate) use application::{Application, Dialed, Served};
+pub(crate) use arrival::{Access, Door};
 use clock::Clock;
 use deadlines::{Deadlines, SweepBudget};
+use memory::MemoryShare;
 use reach::Reach;
 pub(crate) use stop::StopOrder;
 use stop::{Stop, StopSwitch};
@@ -68,6 +72,10 @@ pub(crate) struct Shared {
     pub(crate) conn_count: AtomicUsize,
     /// How and when to stop.
     pub(crate) stop: StopSwitch,
+    /// Who may connect, and from where.
+    pub(crate) access: Access,
+    /// Memory of all workers.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// A slot of the connection table.
@@ -79,8 +87,8 @@ struct Entry<S> {
     dirty: bool,
     /// Came when there was no room.
     refused: bool,
-    /// Counted as a handshake in progress.
-    handshaking: bool,
+    /// Which handshake it is counted for.
+    handshake: Handshake,
     /// The application's; there from `open` to `close`.
     state: Option<S>,
 }
@@ -88,8 +96,26 @@ struct Entry<S> {
 impl<S> Entry<S> {
     /// A connection whose handshake begins.
     fn new(connection: Connection, generation: u32, state: Option<S>) -> Self {
-        Self { connection, generation, dirty: false, refused: false, handshaking: true, state }
+        Self {
+            connection,
+            generation,
+            dirty: false,
+            refused: false,
+            handshake: Handshake::Http,
+            state,
+        }
     }
+}
+
+/// The handshake that a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handshake {
+    /// TLS; the other follows.
+    Tls,
+    /// The opening handshake of WebSocket.
+    Http,
+    /// Complete, or given up.
+    Done,
 }
 
 /// What is logged of peers is bounded (row R8): they choose how often it happens.
@@ -103,8 +129,10 @@ struct LogRates {
 #[derive(Debug, Default)]
 struct Tally {
     next_generation: u32,
-    /// Handshakes in progress.
+    /// Handshakes in progress, of either kind.
     handshakes: usize,
+    /// Of these, handshakes of TLS.
+    tls_handshakes: usize,
     /// Connections that are only told that there is no room.
     refused: usize,
 }
@@ -114,6 +142,27 @@ impl Tally {
         let generation = self.next_generation;
         self.next_generation = Token::next_generation(generation);
         generation
+    }
+
+    /// Counts a handshake that begins, or has gone on.
+    fn follow<S>(&mut self, entry: &mut Entry<S>) {
+        let now = if entry.connection.phase() != Phase::Handshake {
+            Handshake::Done
+        } else if entry.connection.is_tls_handshaking() {
+            Handshake::Tls
+        } else {
+            Handshake::Http
+        };
+        self.leave(entry.handshake);
+        self.handshakes += usize::from(now != Handshake::Done);
+        self.tls_handshakes += usize::from(now == Handshake::Tls);
+        entry.handshake = now;
+    }
+
+    /// A connection is no longer at this handshake.
+    fn leave(&mut self, handshake: Handshake) {
+        self.handshakes -= usize::from(handshake != Handshake::Done);
+        self.tls_handshakes -= usize::from(handshake == Handshake::Tls);
     }
 
     /// Spreads the pings of connections that were opened one after another.
@@ -145,6 +194,9 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     stop: Stop,
     log: LogRates,
     mailbox: Arc<Mailbox<A::State>>,
+    /// One for each listener.
+    doors: Vec<Door>,
+    memory: MemoryShare,
     shared: Arc<Shared>,
 }
 
@@ -156,6 +208,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         limits: Limits,
         memory: PoolConfig,
         metrics: Arc<Metrics>,
+        doors: Vec<Door>,
         shared: Arc<Shared>,
     ) -> Self {
         let clock = Clock::new(driver.now());
@@ -167,6 +220,8 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             outboxes: Vec::new(),
             engines: Engines::default(),
             scratch: Vec::new(),
+            attached_bytes: 0,
+            is_pressed: false,
             limits,
             now: Tick(0),
             keys: MaskKeys::default(),
@@ -188,6 +243,8 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             stop: Stop::default(),
             log: LogRates { broke: LogRate::new(Tick(0)), accept_failed: LogRate::new(Tick(0)) },
             mailbox,
+            doors,
+            memory: MemoryShare::new(Arc::clone(&shared.budget)),
             shared,
         }
     }
@@ -221,6 +278,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         self.application_turn()?;
         self.look_after_dirty();
         self.look_after_deadlines();
+        self.look_after_memory();
         Ok(self.advance_stop())
     }
 
@@ -269,56 +327,6 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         Some(timeout.map_or(until, |timeout| timeout.min(until)))
     }
 
-    /// A new connection, or an answer that there is no room for it.
-    fn insert(&mut self, socket: D::Socket) {
-        let counted = self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
-        let full = counted >= self.core.limits.conns_max
-            || self.tally.handshakes >= self.core.limits.handshakes_max
-            || self.stop.is_under_way();
-        if full {
-            // Whoever is only told so takes no place from those that come later.
-            self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
-            if self.tally.refused == REFUSAL_SLOTS {
-                self.core.refused(Refusal::Overloaded);
-                return;
-            }
-        }
-        self.core.metrics.accepted.add(1);
-        let generation = self.tally.next_generation();
-        let mut connection = Connection::server(Tally::spread(generation), &self.core);
-        if full {
-            self.tally.refused += 1;
-            connection.refuse(Refusal::Overloaded, &mut self.core);
-        } else {
-            self.tally.handshakes += 1;
-        }
-        let mut entry = Entry::new(connection, generation, None);
-        (entry.refused, entry.handshaking) = (full, !full);
-        let Ok(index) = u32::try_from(self.table.insert(entry)) else { return };
-        if self.driver.attach(Token { index, generation }, socket).is_err() {
-            self.forget(index);
-            return;
-        }
-        self.look_after(index);
-    }
-
-    /// Removes a connection that the kernel has let go of.
-    fn forget(&mut self, index: u32) {
-        let mut entry = self.table.remove(index as usize);
-        entry.connection.release(&mut self.core);
-        self.deadlines.clear(index);
-        self.tally.handshakes -= usize::from(entry.handshaking);
-        if entry.refused {
-            self.tally.refused -= 1;
-        } else {
-            self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
-        }
-        // A descriptor is free again (row TC01).
-        if self.accept_resumes_at.is_some() {
-            self.accept_resumes_at = Some(self.core.now);
-        }
-    }
-
     /// The connection has changed: it is looked after at the end of the turn, or right away.
     fn mark(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index as usize) else { return };
@@ -347,9 +355,8 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     fn look_after(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index as usize) else { return };
         entry.dirty = false;
-        if entry.handshaking && entry.connection.phase() != Phase::Handshake {
-            entry.handshaking = false;
-            self.tally.handshakes -= 1;
+        if entry.handshake != Handshake::Done {
+            self.tally.follow(entry);
         }
         let token = Token { index, generation: entry.generation };
         while let Some(step) = entry.connection.poll_step(&mut self.core) {

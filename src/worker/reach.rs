@@ -84,10 +84,18 @@ impl<D: Outgoing, S> Dialing<S> for Reach<'_, D, S> {
             Ok(socket) => socket,
             Err(error) => return Err((state, error)),
         };
-        let (request, upgrade) = target.upgrade(self.core.keys.next_nonce());
+        let tls = match target.tls_session() {
+            Ok(tls) => tls,
+            Err(error) => return Err((state, error)),
+        };
+        let deflate = self.core.limits.compression.map(|compression| compression.policy);
+        let (request, upgrade) = target.upgrade(self.core.keys.next_nonce(), deflate);
         let generation = self.tally.next_generation();
         let spread = Tally::spread(generation);
-        let connection = Connection::client(&request, upgrade, spread, self.core);
+        let mut connection = Connection::client(&request, upgrade, spread, self.core);
+        if let Some(tls) = tls {
+            connection.secure(tls, self.core);
+        }
         let index = self.table.insert(Entry::new(connection, generation, Some(state)));
         let token =
             Token { index: u32::try_from(index).expect("conns_max fits a token"), generation };

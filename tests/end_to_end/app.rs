@@ -69,7 +69,9 @@ impl Handler for App {
         match path.as_str() {
             "/panic-at-open" => panic!("the application panics, as it was told to"),
             "/panic-at-close" => conn.state().panics_at_close = true,
-            "/greet" => conn.send_text("welcome").unwrap(),
+            "/greet" => {
+                conn.send_text("welcome").unwrap();
+            }
             _ => {}
         }
     }
@@ -89,7 +91,9 @@ impl Handler for App {
                 let count = conn.state().message_count;
                 conn.send_text(&count.to_string()).unwrap();
             }
-            ["addr"] => conn.send_text(&describe(conn.peer_addr())).unwrap(),
+            ["addr"] => {
+                conn.send_text(&describe(conn.peer_addr())).unwrap();
+            }
             ["panic"] => panic!("the application panics, as it was told to"),
             ["ping", payload] => conn.ping(payload.as_bytes()).unwrap(),
             ["close", code, reason] => conn.close(CloseCode::new(code.parse().unwrap()), reason),

@@ -125,7 +125,7 @@ impl Echo {
             conn.send_binary(message)
         };
         match sent {
-            Ok(()) => {
+            Ok(_) => {
                 let talk = &mut conn.state().script;
                 talk.sent = talk.sent.wrapping_add(1);
                 talk.times.push_back(time);

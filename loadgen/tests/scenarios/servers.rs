@@ -54,7 +54,9 @@ impl Handler for Echo {
                 conn.send_text(&String::from_utf8_lossy(&copy)).unwrap();
                 return;
             }
-            Fault::Doubles if is_hundredth => conn.send_binary(&copy).unwrap(),
+            Fault::Doubles if is_hundredth => {
+                conn.send_binary(&copy).unwrap();
+            }
             Fault::Closes(code) if *conn.state() == 10 => {
                 conn.close(CloseCode::from(code), "that is enough");
                 return;

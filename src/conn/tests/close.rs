@@ -2,7 +2,8 @@
 
 use crate::conn::{MessageKind, Phase, SendError, Side};
 
-use super::rig::{Rig, Window, assert_fails, echo, echoed, listen};
+use super::rig::{Rig, Window, echo, listen};
+use super::ways::{assert_fails, echoed};
 use super::wire::{
     CLOSE, PING, TEXT, TEXT_PART, close_payload, masked, masked_close, plain, plain_close,
 };
@@ -128,7 +129,7 @@ fn cl06_two_close_frames_are_one_close() {
 #[test]
 fn cl06_close_frames_that_cross_are_one_close_each_way() {
     let bytes = [masked(TEXT, b"late"), masked(PING, b"late"), masked_close(3000)].concat();
-    let outcome = super::rig::every_way(closing, &bytes);
+    let outcome = super::ways::every_way(closing, &bytes);
     assert!(outcome.output.is_empty() && outcome.messages.is_empty());
     let close = outcome.close.unwrap();
     assert_eq!((close.code().as_u16(), close.side()), (3000, Side::Local));
@@ -137,7 +138,7 @@ fn cl06_close_frames_that_cross_are_one_close_each_way() {
 
 #[test]
 fn cl06_violation_after_our_close_says_nothing_more() {
-    let outcome = super::rig::every_way(closing, &[0xff; 3]);
+    let outcome = super::ways::every_way(closing, &[0xff; 3]);
     assert!(outcome.output.is_empty() && outcome.shut);
     assert_eq!(outcome.close.unwrap().code().as_u16(), 1002);
 }

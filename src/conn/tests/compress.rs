@@ -6,7 +6,8 @@ use crate::policy::{CompressionLimits, Limits};
 use crate::proto::deflate::Deflater;
 use crate::proto::handshake::extensions::DeflatePolicy;
 
-use super::rig::{Rig, echo, every_way, listen};
+use super::rig::{Rig, echo, listen};
+use super::ways::every_way;
 use super::wire::{
     BINARY, LAST, MORE, PING, PONG, REQUEST, TEXT, TEXT_PART, masked, masked_close, plain,
     plain_close, read,

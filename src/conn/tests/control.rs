@@ -3,7 +3,8 @@
 use crate::conn::{MessageKind, Phase, SendError};
 use crate::policy::Limits;
 
-use super::rig::{Rig, Window, assert_fails, echoed, listen, repeat};
+use super::rig::{Rig, Window, listen};
+use super::ways::{assert_fails, echoed, repeat};
 use super::wire::{
     BINARY, CLOSE, KEY, LAST, PING, PONG, TEXT, TEXT_PART, header, masked, plain, plain_close, read,
 };

@@ -3,7 +3,8 @@
 use crate::conn::{MessageKind, Phase};
 use crate::policy::Limits;
 
-use super::rig::{Rig, assert_fails, echo, echoed, every_way, listen};
+use super::rig::{Rig, echo, listen};
+use super::ways::{assert_fails, echoed, every_way};
 use super::wire::{
     BINARY, BINARY_PART, KEY, LAST, MORE, PING, PONG, TEXT, TEXT_PART, header, masked, plain,
     plain_close,

@@ -3,7 +3,8 @@
 use crate::conn::{MessageKind, Phase};
 use crate::policy::Limits;
 
-use super::rig::{Rig, Window, assert_fails, echo, echoed, listen, repeat};
+use super::rig::{Rig, Window, echo, listen};
+use super::ways::{assert_fails, echoed, repeat};
 use super::wire::{
     BINARY, BINARY_PART, CLOSE, KEY, MORE, PING, PONG, TEXT, close_payload, header, keyed, masked,
     plain, plain_close, read,

@@ -3,7 +3,8 @@
 use crate::conn::{MessageKind, Phase};
 use crate::policy::Limits;
 
-use super::rig::{Rig, Window, assert_fails, echo, every_way, listen, random_cuts, repeat};
+use super::rig::{Rig, Window, echo, listen};
+use super::ways::{assert_fails, every_way, random_cuts, repeat};
 use super::wire::{BINARY, BINARY_PART, LAST, MORE, PING, PONG, TEXT, TEXT_PART, masked, plain};
 
 /// Bytes that leave the block they came in, and arrive directly in part. Miri takes seconds for

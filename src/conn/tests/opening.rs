@@ -5,7 +5,8 @@ use crate::metrics::Stats;
 use crate::policy::Limits;
 use crate::proto::handshake::Refusal;
 
-use super::rig::{Rig, core, echo, every_way, listen};
+use super::rig::{Rig, core, echo, listen};
+use super::ways::every_way;
 use super::wire::{ANSWER, REQUEST, TEXT, masked, plain};
 
 /// Ticks of a second.

@@ -3,7 +3,8 @@
 use crate::conn::{MessageKind, Phase, Side};
 use crate::policy::Limits;
 
-use super::rig::{Rig, Window, echo, listen, repeat};
+use super::rig::{Rig, Window, echo, listen};
+use super::ways::repeat;
 use super::wire::read;
 
 /// Bytes of the largest messages; under Miri, which makes them byte by byte, beyond

@@ -2,7 +2,8 @@
 
 use crate::conn::{Connection, Core, Message, MessageKind, Phase, SendError};
 
-use super::rig::{Rig, Window, echo, every_way, listen, random_cuts, repeat};
+use super::rig::{Rig, Window, echo, listen};
+use super::ways::{every_way, random_cuts, repeat};
 use super::wire::{BINARY, PING, PONG, TEXT, masked, plain, plain_close, read};
 
 /// Bytes of the largest messages: beyond a receive block; under Miri beyond half of one, since they

@@ -64,7 +64,6 @@ impl Upgrade {
 
     /// Makes the request offer permessage-deflate. The offer leaves with
     /// [`request_bytes`](Self::request_bytes).
-    #[cfg_attr(not(test), expect(dead_code, reason = "no client compresses yet"))]
     pub(crate) fn offer_deflate(&mut self, policy: DeflatePolicy) {
         self.offered_deflate = Some(policy);
     }

@@ -22,7 +22,7 @@ const ENTRY_COUNT_MAX: usize = 32;
 
 /// Which header names the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ForwardedHeader {
+pub enum ForwardedHeader {
     /// `X-Forwarded-For`: addresses, each appended by the proxy that was reached from it.
     #[default]
     XForwardedFor,

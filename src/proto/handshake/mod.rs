@@ -15,7 +15,6 @@ mod answer;
 mod client;
 pub(crate) mod extensions;
 mod fields;
-#[cfg_attr(not(test), expect(dead_code, reason = "listeners do not ask for it yet"))]
 pub(crate) mod forwarded;
 #[cfg(test)]
 mod hostile_heads;

@@ -11,6 +11,7 @@
 //! Line ends, control bytes and sizes are the scanner's and are not asked again.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str;
 
 use base64::Engine as _;
@@ -41,6 +42,8 @@ pub struct Request<'a> {
     /// The client's key, or why this cannot be answered with 101.
     key: Result<&'a [u8], Refusal>,
     is_head: bool,
+    /// Tells the client's address.
+    client: Option<&'a dyn Fn() -> Option<IpAddr>>,
     /// The header lines with their line ends, without the empty line.
     field_lines: &'a [u8],
 }
@@ -86,7 +89,16 @@ impl<'a> Request<'a> {
         // HTTP/1.0 could do without either.
         let host = parts.authority.or(host).unwrap_or_default();
         let field_lines = field_lines.strip_suffix(b"\r\n").unwrap_or(field_lines);
-        Ok(Self { target: line.target, parts, host, origin, key, is_head, field_lines })
+        Ok(Self {
+            target: line.target,
+            parts,
+            host,
+            origin,
+            key,
+            is_head,
+            client: None,
+            field_lines,
+        })
     }
 
     /// Whether the client asks for a WebSocket. If not, the request can be answered as HTTP only.
@@ -103,6 +115,21 @@ impl<'a> Request<'a> {
     /// Whether the method is HEAD, so that the answer has no body. The only other one is GET.
     pub(crate) fn is_head(&self) -> bool {
         self.is_head
+    }
+
+    /// The same request, of which it is known how to find out whose it is.
+    pub(crate) fn with_client<'b>(self, client: &'b dyn Fn() -> Option<IpAddr>) -> Request<'b>
+    where
+        'a: 'b,
+    {
+        Request { client: Some(client), ..self }
+    }
+
+    /// The client's address: what a trusted proxy has told, or else what the kernel knows of the
+    /// peer. `None` for a peer of a Unix socket.
+    #[must_use]
+    pub fn client_addr(&self) -> Option<IpAddr> {
+        self.client.and_then(|client| client())
     }
 
     /// The path of the target, from its first slash up to the query. It is never decoded.

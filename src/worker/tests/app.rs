@@ -40,11 +40,14 @@ pub(super) struct Log {
 pub(super) struct App {
     pub(super) log: Rc<RefCell<Log>>,
     /// Handshakes it has not decided about.
-    pub(super) deferred: Rc<RefCell<Vec<(usize, Deferral<State>)>>>,
+    pub(super) deferred: Rc<RefCell<Waiting>>,
 }
 
+/// Handshakes that are not decided, with the number of the peer.
+pub(super) type Waiting = Vec<(usize, Deferral<State>)>;
+
 /// Lets in those that were not decided about. Returns whether there were any.
-pub(super) fn decide(deferred: &RefCell<Vec<(usize, Deferral<State>)>>) -> bool {
+pub(super) fn decide(deferred: &RefCell<Waiting>) -> bool {
     let waiting = std::mem::take(&mut *deferred.borrow_mut());
     let any = !waiting.is_empty();
     for (peer, deferral) in waiting {

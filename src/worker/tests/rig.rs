@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use crate::buf::PoolConfig;
 use crate::conn::Phase;
-use crate::decision::Deferral;
 use crate::io::sim::{FaultConfig, Net, PeerId, SimDriver};
 use crate::metrics::{Metrics, Stats};
 use crate::policy::{Limits, Tick, Ticks};
 use crate::proto::CloseCode;
-use crate::worker::{Served, Shared, StopOrder, Worker};
+use crate::worker::{Handshake, Served, Shared, StopOrder, Worker};
 
-use super::app::{App, Log, State, decide};
+use super::app::{App, Log, Waiting, decide};
 use super::client::Client;
 
 /// Turns in a row that may get nothing and not wait.
@@ -29,7 +28,7 @@ pub(super) struct Rig<const AT_ONCE: bool> {
     pub(super) log: Rc<RefCell<Log>>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) deferred: Rc<RefCell<Vec<(usize, Deferral<State>)>>>,
+    deferred: Rc<RefCell<Waiting>>,
     running: bool,
 }
 
@@ -54,7 +53,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         let metrics = Arc::new(Metrics::default());
         let shared = Arc::new(Shared::default());
         let (counters, common) = (Arc::clone(&metrics), Arc::clone(&shared));
-        let worker = Worker::new(driver, Served(app), limits, memory, counters, common);
+        let worker = Worker::new(driver, Served(app), limits, memory, counters, Vec::new(), common);
         Self { worker, net, log, shared, metrics, deferred, running: true }
     }
 
@@ -159,7 +158,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         let queue_bytes_max = limits.send_bytes_max + 2 * limits.message_bytes_max + 8 * 1024;
         for (index, entry) in &worker.table {
             let connection = &entry.connection;
-            handshakes += usize::from(entry.handshaking);
+            handshakes += usize::from(entry.handshake != Handshake::Done);
             served += usize::from(matches!(connection.phase(), Phase::Open | Phase::Closing));
             assert!(
                 connection.queued_bytes() <= queue_bytes_max,

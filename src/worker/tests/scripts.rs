@@ -304,8 +304,15 @@ fn play<D: Driver>(driver: D, mut wire: impl Wire, script: &Script) -> Outcome {
         frame_bytes_max: 256 << 10,
         ..Limits::default()
     };
-    let mut worker =
-        Worker::new(driver, Served(app), limits, memory(), Arc::clone(&metrics), shared);
+    let mut worker = Worker::new(
+        driver,
+        Served(app),
+        limits,
+        memory(),
+        Arc::clone(&metrics),
+        Vec::new(),
+        shared,
+    );
     let mut client = Client::knocking(0, 5);
     client.frames = Some(Vec::new());
     let speaks_early = script.close.is_none();

@@ -1,0 +1,91 @@
+//! A worker's part in the memory budget of the process (row BP03).
+
+use std::sync::Arc;
+
+use crate::io::Driver;
+use crate::policy::Tick;
+use crate::policy::budget::{Budget, BudgetShare, Level};
+use crate::proto::LimitExceeded;
+
+use super::{Application, Worker};
+
+/// A change of less than this is not worth telling the other workers at once.
+const REPORT_BYTES: usize = 64 * 1024;
+
+/// What this worker holds of the budget, and how scarce memory was at the last look.
+#[derive(Debug)]
+pub(super) struct MemoryShare {
+    share: BudgetShare,
+    reported_bytes: usize,
+    looked_at: Tick,
+    shed_at: Tick,
+    level: Level,
+}
+
+impl MemoryShare {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        let share = BudgetShare::new(budget);
+        let (looked_at, shed_at) = (Tick(0), Tick(0));
+        Self { share, reported_bytes: 0, looked_at, shed_at, level: Level::Normal }
+    }
+
+    /// How scarce memory is.
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+}
+
+impl<D: Driver, A: Application<D>> Worker<D, A> {
+    /// Reports what is held, and does what the level asks for.
+    pub(super) fn look_after_memory(&mut self) {
+        let now = self.core.now;
+        let held_bytes = self.core.held_bytes();
+        let memory = &mut self.memory;
+        let changed = held_bytes.abs_diff(memory.reported_bytes) >= REPORT_BYTES;
+        if !changed && memory.looked_at == now {
+            return;
+        }
+        memory.looked_at = now;
+        memory.reported_bytes = held_bytes;
+        memory.share.set_bytes(held_bytes);
+        memory.level = memory.share.level();
+        self.core.is_pressed = memory.level >= Level::PauseReading;
+        // Those that were told to go have a second to take their Close frame; to choose others
+        // before that would close more than it takes.
+        if memory.level >= Level::Shed && memory.shed_at <= now {
+            let linger = self.core.limits.timeouts.linger;
+            memory.shed_at = now.after(linger);
+            let shed_bytes = memory.share.shed_bytes();
+            self.shed_queues(shed_bytes);
+        }
+    }
+
+    /// Closes the connections with the largest queues, until these add up to `bytes`.
+    fn shed_queues(&mut self, bytes: usize) {
+        let mut queues: Vec<(usize, u32)> = (0..self.deadlines.slot_count())
+            .filter_map(|index| {
+                let held = self.table.get(index)?.connection.held_bytes();
+                (held > 0).then_some((held, u32::try_from(index).ok()?))
+            })
+            .collect();
+        queues.sort_unstable_by(|a, b| b.cmp(a));
+        let mut freed_bytes = 0;
+        let mut closed_count = 0;
+        for (held, index) in queues {
+            if freed_bytes >= bytes {
+                break;
+            }
+            freed_bytes += held;
+            closed_count += 1;
+            let Some(entry) = self.table.get_mut(index as usize) else { continue };
+            entry.connection.fail_with(LimitExceeded::MemoryScarce.into(), &mut self.core);
+            self.tell_ending(index);
+            self.look_after(index);
+        }
+        tracing::warn!(
+            closed_count,
+            freed_bytes,
+            "memory is scarce: the largest queues are closed"
+        );
+    }
+}
