@@ -41,6 +41,27 @@ pub enum RateMode {
     Throttle,
 }
 
+impl std::str::FromStr for RateMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "close" => Ok(Self::Close),
+            "throttle" => Ok(Self::Throttle),
+            _ => Err("give close or throttle".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for RateMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Close => "close",
+            Self::Throttle => "throttle",
+        })
+    }
+}
+
 /// What a connection that has sent something is to be met with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {

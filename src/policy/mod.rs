@@ -73,6 +73,27 @@ pub enum Overflow {
     Drop,
 }
 
+impl std::str::FromStr for Overflow {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "close" => Ok(Self::Close),
+            "drop" => Ok(Self::Drop),
+            _ => Err("give close or drop".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Overflow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Close => "close",
+            Self::Drop => "drop",
+        })
+    }
+}
+
 /// How a core compresses its messages (RFC 7692).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompressionLimits {

@@ -1,5 +1,11 @@
 //! What was typed: commands, flags, their defaults and their help.
 
+mod access;
+mod secure;
+
+pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
+pub(crate) use secure::TlsArgs;
+
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -27,7 +33,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Sends each message back, text as text and binary as binary, on any path.
     #[command(after_help = ECHO_HELP)]
-    Echo(EchoArgs),
+    Echo(Box<EchoArgs>),
 }
 
 const ECHO_HELP: &str = "\
@@ -38,7 +44,10 @@ Try it:  longwire echo --listen 127.0.0.1:9001
          ws = new WebSocket('ws://127.0.0.1:9001'); ws.onmessage = e => console.log(e.data);
          ws.onopen = () => ws.send('hello')
 
-Stops on SIGTERM (close code 1012, will be back) and SIGINT (1001); a second signal stops at once.
+Over TLS: longwire echo --tls-self-signed
+         open https://127.0.0.1:9001 once to accept the certificate, then new WebSocket('wss://127.0.0.1:9001')
+
+SIGHUP reads the certificates again. Stops on SIGTERM (close code 1012, will be back) and SIGINT (1001); a second signal stops at once.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
 
 /// Flags of `longwire echo`.
@@ -131,6 +140,15 @@ pub(crate) struct EchoArgs {
     /// From a stop of the server to the end of all connections.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Timeouts")]
     pub(crate) stop_timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) deflate: DeflateArgs,
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
 }
 
 /// A time, or `none`. A type of its own, because an `Option` would make the flag optional.

@@ -1,12 +1,13 @@
 //! The server program. Uses the library's public API and nothing else.
 //!
-//! Two layers: `args` is what was typed, `echo` is what is run.
+//! Two layers: `args` is what was typed, `echo` (with `secure` for its TLS) is what is run.
 
 #![forbid(unsafe_code)]
 
 mod args;
 mod echo;
 mod limits;
+mod secure;
 
 use std::process::ExitCode;
 

@@ -32,6 +32,29 @@ pub enum ForwardedHeader {
     XRealIp,
 }
 
+impl str::FromStr for ForwardedHeader {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "x-forwarded-for" => Ok(Self::XForwardedFor),
+            "forwarded" => Ok(Self::Forwarded),
+            "x-real-ip" => Ok(Self::XRealIp),
+            _ => Err("give x-forwarded-for, forwarded or x-real-ip".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for ForwardedHeader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::XRealIp => "x-real-ip",
+        })
+    }
+}
+
 impl ForwardedHeader {
     /// The header's name.
     pub(crate) const fn name(self) -> &'static str {

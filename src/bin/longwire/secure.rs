@@ -1,0 +1,65 @@
+//! TLS of the program: certificates from flags, and what reloads them.
+
+use longwire::{ClientAuth, Error, Tls, TlsWatcher, self_signed};
+
+use crate::args::TlsArgs;
+
+/// The TLS that was asked for, if any.
+pub(crate) fn tls(args: &TlsArgs) -> Result<Option<Tls>, Error> {
+    let tls = if args.tls_self_signed {
+        let (certificate, key) = self_signed(&[]).map_err(misuse)?;
+        Tls::from_pem(certificate.as_bytes(), key.as_bytes()).map_err(misuse)?
+    } else {
+        let mut pairs = args.tls_cert.iter().zip(&args.tls_key);
+        if args.tls_cert.len() != args.tls_key.len() {
+            return Err(Error::Misuse(format!(
+                "{} of --tls-cert and {} of --tls-key; give one key for each certificate",
+                args.tls_cert.len(),
+                args.tls_key.len()
+            )));
+        }
+        let Some((certificate, key)) = pairs.next() else {
+            return match args.listen_tls.first() {
+                Some(addr) => Err(Error::Misuse(format!(
+                    "--listen-tls {addr} needs a certificate: --tls-cert and --tls-key, or \
+                     --tls-self-signed to try it"
+                ))),
+                None => Ok(None),
+            };
+        };
+        let mut tls = Tls::from_files(certificate, key).map_err(misuse)?;
+        for (certificate, key) in pairs {
+            tls = tls.add_certificate_files(certificate, key).map_err(misuse)?;
+        }
+        tls
+    };
+    let tls = match &args.tls_client_ca {
+        None => tls,
+        Some(file) => {
+            let required = args.tls_client_required;
+            let mode = if required { ClientAuth::Required } else { ClientAuth::Optional };
+            tls.client_auth(file, mode).map_err(misuse)?
+        }
+    };
+    for warning in tls.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(Some(tls))
+}
+
+/// Takes up changed files by itself, for as long as the watcher lives.
+pub(crate) fn watch(tls: &Tls) -> Result<TlsWatcher, Error> {
+    TlsWatcher::start(tls).map_err(|source| Error::Worker { worker: 0, source })
+}
+
+/// Takes up changed files now; what is wrong with them leaves everything as it was.
+pub(crate) fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(reloaded) => println!("{reloaded}"),
+        Err(error) => eprintln!("longwire: the certificates stay as they are: {error}"),
+    }
+}
+
+fn misuse(error: longwire::TlsError) -> Error {
+    Error::Misuse(error.to_string())
+}
