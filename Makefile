@@ -54,7 +54,7 @@ autobahn: ## The Autobahn suite against both backends; reports in reports/autoba
 	$(CARGO) build --release
 	tests/autobahn/run epoll io_uring
 
-conform: ## 422 conformance cases against both backends, without Python
+conform: ## 780 conformance cases against both backends, without Python
 	$(CARGO) build --release --workspace
 	tests/conform epoll io_uring
 

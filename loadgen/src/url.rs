@@ -7,41 +7,55 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
 const PORT_DEFAULT: u16 = 80;
+const TLS_PORT_DEFAULT: u16 = 443;
 
 /// Where to connect, and what to ask for there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     /// As it was typed, for reports.
     pub(crate) text: String,
-    /// Value of the `Host` header: with the port unless that is 80, IPv6 in brackets.
+    /// Whether the scheme is `wss`.
+    pub(crate) tls: bool,
+    /// Value of the `Host` header: with the port unless it is the default, IPv6 in brackets.
     pub(crate) host: String,
     /// Addresses in the resolver's order. Empty until [`Url::resolve`], save for an address literal.
     pub(crate) addrs: Vec<SocketAddr>,
     /// Path and query; begins with a slash.
     pub(crate) path: String,
     /// Host without brackets, as the resolver takes it.
-    name: String,
+    pub(crate) name: String,
     port: u16,
 }
 
 impl Url {
-    /// Takes a URL apart.
+    /// Takes a URL apart; one of TLS is refused.
     pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
+        match Self::parse_with_tls(text) {
+            Ok(url) if url.tls => Err(UrlError { text: text.to_owned(), fault: Fault::Tls }),
+            parsed => parsed,
+        }
+    }
+
+    /// Takes a URL apart, whether it is one of TLS or not.
+    pub(crate) fn parse_with_tls(text: &str) -> Result<Self, UrlError> {
         let fail = |fault| UrlError { text: text.to_owned(), fault };
-        let rest = after_scheme(text).map_err(fail)?;
+        let (tls, rest) = after_scheme(text).map_err(fail)?;
+        let port_default = if tls { TLS_PORT_DEFAULT } else { PORT_DEFAULT };
         if rest.contains('#') {
             return Err(fail(Fault::Fragment));
         }
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (name, port) = split_authority(authority).map_err(fail)?;
+        let port = port.unwrap_or(port_default);
         if target.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(fail(Fault::Target));
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         let bare = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
-        let host = if port == PORT_DEFAULT { bare } else { format!("{bare}:{port}") };
+        let host = if port == port_default { bare } else { format!("{bare}:{port}") };
         Ok(Self {
             text: text.to_owned(),
+            tls,
             host,
             addrs: literal(name, port).into_iter().collect(),
             path: format!("{slash}{target}"),
@@ -165,14 +179,14 @@ impl fmt::Display for UrlError {
 
 impl std::error::Error for UrlError {}
 
-/// What follows `ws://`.
-fn after_scheme(text: &str) -> Result<&str, Fault> {
+/// Whether it is `wss://`, and what follows the scheme.
+fn after_scheme(text: &str) -> Result<(bool, &str), Fault> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(without_slashes(text));
     };
     match scheme.to_ascii_lowercase().as_str() {
-        "ws" => Ok(rest),
-        "wss" => Err(Fault::Tls),
+        "ws" => Ok((false, rest)),
+        "wss" => Ok((true, rest)),
         "http" => Err(Fault::Http(format!("ws://{rest}"))),
         "https" => Err(Fault::Http(format!("wss://{rest}"))),
         _ if is_scheme(scheme) => Err(Fault::Scheme(scheme.to_owned())),
@@ -202,8 +216,8 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Host (without brackets) and port.
-fn split_authority(authority: &str) -> Result<(&str, u16), Fault> {
+/// Host (without brackets) and port, if there is one.
+fn split_authority(authority: &str) -> Result<(&str, Option<u16>), Fault> {
     if authority.contains('@') {
         return Err(Fault::UserInfo);
     }
@@ -217,7 +231,7 @@ fn split_authority(authority: &str) -> Result<(&str, u16), Fault> {
         }
         return match after.strip_prefix(':') {
             Some(port) => Ok((name, parse_port(port)?)),
-            None if after.is_empty() => Ok((name, PORT_DEFAULT)),
+            None if after.is_empty() => Ok((name, None)),
             None => Err(Fault::Brackets),
         };
     }
@@ -236,13 +250,13 @@ fn split_authority(authority: &str) -> Result<(&str, u16), Fault> {
 }
 
 /// An empty port is the default one (RFC 3986 §3.2.3).
-fn parse_port(text: &str) -> Result<u16, Fault> {
+fn parse_port(text: &str) -> Result<Option<u16>, Fault> {
     if text.is_empty() {
-        return Ok(PORT_DEFAULT);
+        return Ok(None);
     }
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(port) if digits && port != 0 => Ok(port),
+        Ok(port) if digits && port != 0 => Ok(Some(port)),
         _ => Err(Fault::Port(text.to_owned())),
     }
 }
@@ -324,6 +338,17 @@ mod tests {
             let line = refusal(text);
             assert!(line.ends_with("TLS arrives with the library's; use ws:// for now"), "{line}");
         }
+    }
+
+    #[test]
+    fn url_of_tls_has_its_own_default_port() {
+        let url = Url::parse_with_tls("wss://10.0.0.1/a").unwrap();
+        assert!(url.tls && url.host == "10.0.0.1" && url.name == "10.0.0.1");
+        assert_eq!(url.addrs, ["10.0.0.1:443".parse().unwrap()]);
+        assert_eq!(Url::parse_with_tls("wss://host:80").unwrap().host, "host:80");
+        assert_eq!(Url::parse_with_tls("ws://host:443").unwrap().host, "host:443");
+        assert!(!Url::parse_with_tls("ws://host").unwrap().tls);
+        assert!(Url::parse_with_tls("https://host").is_err());
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
+
+use super::wire::Wire;
 
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELD_COUNT_MAX: usize = 200;
@@ -37,7 +38,7 @@ pub(crate) struct Head {
 
 impl Answer {
     /// Reads until the head is whole.
-    pub(crate) fn read(stream: &TcpStream, patience: Duration) -> Self {
+    pub(crate) fn read(mut stream: &Wire, patience: Duration) -> Self {
         let deadline = Instant::now() + patience;
         let mut bytes = Vec::new();
         let mut block = [0; 4096];
@@ -52,7 +53,7 @@ impl Answer {
             if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
                 return Self::Silence;
             }
-            match (&*stream).read(&mut block) {
+            match stream.read(&mut block) {
                 Ok(0) => return Self::Ended,
                 Ok(count) => bytes.extend_from_slice(&block[..count]),
                 Err(error) => match error.kind() {
@@ -64,7 +65,7 @@ impl Answer {
         }
     }
 
-    fn parse(head: &[u8], rest: Vec<u8>) -> Self {
+    pub(super) fn parse(head: &[u8], rest: Vec<u8>) -> Self {
         let Ok(text) = std::str::from_utf8(head) else { return not_http(head) };
         let mut lines = text.split("\r\n");
         let status = lines.next().and_then(|line| {

@@ -4,10 +4,11 @@
 
 use std::fmt;
 
+use super::corpus::Kind;
 use super::frame::{self, Head};
 use super::upgrade::Upgrade;
 
-/// Number of a case, such as `6.4.2`. Numbers of sections 1 to 10 are those of the Autobahn
+/// Number of a case, such as `6.4.2`. Numbers of sections 1 to 13 are those of the Autobahn
 /// TestSuite; those from 20 on are our own.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CaseId(pub(crate) Vec<u16>);
@@ -51,6 +52,8 @@ pub(crate) enum Script {
     Session(Session),
     /// Messages, each after the echo of the one before it.
     RoundTrips { binary: bool, bytes: usize, count: usize },
+    /// The same with messages that are compressed and differ.
+    Compressed(Compressed),
     /// An opening handshake of its own.
     Upgrade(Upgrade),
 }
@@ -60,15 +63,39 @@ impl Script {
     pub(crate) fn is_heavy(&self) -> bool {
         match self {
             Self::Session(session) => session.patience == Patience::Transfer,
-            Self::RoundTrips { .. } => true,
+            Self::RoundTrips { .. } | Self::Compressed(_) => true,
             Self::Upgrade(_) => false,
         }
     }
+
+    /// Extensions that have to be agreed on before it can be played.
+    pub(crate) fn offer(&self) -> Option<&'static str> {
+        match self {
+            Self::Session(session) => session.offer,
+            Self::Compressed(case) => Some(case.offer),
+            Self::RoundTrips { .. } | Self::Upgrade(_) => None,
+        }
+    }
+}
+
+/// Compressed messages to send one by one.
+#[derive(Clone, Debug)]
+pub(crate) struct Compressed {
+    /// What is offered, as the header has it.
+    pub(crate) offer: &'static str,
+    pub(crate) kind: Kind,
+    /// Bytes of each message, or characters of text.
+    pub(crate) len: usize,
+    /// Bytes of each frame; all in one if there are none.
+    pub(crate) fragment_bytes: Option<usize>,
+    pub(crate) count: usize,
 }
 
 /// Frames to send, and what may come back.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
+    /// Extensions that are offered; what is played takes for granted that they are agreed on.
+    pub(crate) offer: Option<&'static str>,
     pub(crate) steps: Vec<Step>,
     /// What the server may do, the best first.
     pub(crate) outcomes: Vec<Outcome>,
@@ -258,6 +285,8 @@ pub(crate) enum Side {
 pub(crate) enum Grade {
     Ok,
     Informational,
+    /// What the case is about was not agreed on; the RFC demands no extension of anybody.
+    Unimplemented,
     NonStrict,
     Failed,
 }
@@ -267,6 +296,7 @@ impl Grade {
         match self {
             Self::Ok => "OK",
             Self::Informational => "INFORMATIONAL",
+            Self::Unimplemented => "UNIMPLEMENTED",
             Self::NonStrict => "NON-STRICT",
             Self::Failed => "FAILED",
         }
@@ -305,6 +335,7 @@ impl Session {
     /// The server sends back `events`, then we close.
     pub(crate) fn echo(steps: Vec<Step>, events: Vec<Event>) -> Self {
         Self {
+            offer: None,
             steps,
             outcomes: vec![Outcome { grade: Grade::Ok, events, closing: Closing::ours() }],
             closes_when_done: true,
@@ -332,6 +363,29 @@ impl Session {
     pub(crate) fn or_non_strict(mut self, events: Vec<Event>) -> Self {
         let closing = self.outcomes[0].closing.clone();
         self.outcomes.push(Outcome { grade: Grade::NonStrict, events, closing });
+        self
+    }
+
+    /// A server that sends back `events` and ends like this has this grade.
+    pub(crate) fn or(mut self, grade: Grade, events: Vec<Event>, closing: Closing) -> Self {
+        self.outcomes.push(Outcome { grade, events, closing });
+        self
+    }
+
+    /// The server fails the connection with one of these codes, the first of which is the best.
+    pub(crate) fn failure(steps: Vec<Step>, events: Vec<Event>, codes: &[u16]) -> Self {
+        let closing = Closing::failed_with(&codes[..1]);
+        let outcomes = vec![Outcome { grade: Grade::Ok, events: events.clone(), closing }];
+        let session = Self { outcomes, ..Self::echo(steps, Vec::new()) };
+        match codes {
+            [_] => session,
+            _ => session.or(Grade::NonStrict, events, Closing::failed_with(codes)),
+        }
+    }
+
+    /// The same where this was offered and agreed on.
+    pub(crate) fn offering(mut self, offer: &'static str) -> Self {
+        self.offer = Some(offer);
         self
     }
 

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use super::deflate::{InflateFault, Inflater};
+
 pub(crate) const CONTINUATION: u8 = 0;
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
@@ -15,6 +17,10 @@ pub(crate) const PONG: u8 = 10;
 
 /// More than any case asks for; a server that announces more is not echoing.
 const FRAME_BYTES_MAX: u64 = 64 << 20;
+/// The same for a message that comes compressed.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// RSV1 of the first byte: the message is compressed (RFC 7692 §6).
+const RSV1: u8 = 0x40;
 
 /// How the length field is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +135,9 @@ pub(crate) enum Incoming {
     /// A whole message, of however many fragments.
     Message {
         binary: bool,
+        /// As it was before it was compressed, if it was.
         payload: Vec<u8>,
+        compressed: bool,
     },
     Ping(Vec<u8>),
     Pong(Vec<u8>),
@@ -162,6 +170,8 @@ pub(crate) enum Violation {
     CloseOfOneByte,
     CloseCode(u16),
     CloseReasonNotUtf8,
+    NotDeflate,
+    InflatesTooFar,
 }
 
 impl fmt::Display for Violation {
@@ -180,6 +190,10 @@ impl fmt::Display for Violation {
             Self::CloseOfOneByte => "a Close frame with half a code",
             Self::CloseCode(code) => return write!(out, "a Close frame with the code {code}"),
             Self::CloseReasonNotUtf8 => "a close reason that is not UTF-8",
+            Self::NotDeflate => {
+                "a compressed message that cannot be inflated under what was agreed on"
+            }
+            Self::InflatesTooFar => "a compressed message of more than 64 MiB",
         };
         out.write_str(text)
     }
@@ -189,22 +203,32 @@ impl fmt::Display for Violation {
 #[derive(Debug)]
 pub(crate) struct Reader<R> {
     stream: R,
+    /// Where permessage-deflate was agreed on.
+    inflater: Option<Inflater>,
     /// The message that waits for its last fragment.
-    unfinished: Option<(bool, Vec<u8>)>,
+    unfinished: Option<Unfinished>,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    binary: bool,
+    compressed: bool,
+    payload: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
-    pub(crate) fn new(stream: R) -> Self {
-        Self { stream, unfinished: None }
+    pub(crate) fn new(stream: R, inflater: Option<Inflater>) -> Self {
+        Self { stream, inflater, unfinished: None }
     }
 
     /// The next whole message or control frame.
     pub(crate) fn next(&mut self) -> Result<Incoming, ReadEnd> {
         loop {
-            let (fin, opcode, bytes) = self.read_head()?;
+            let (first, bytes) = self.read_head()?;
+            let (fin, opcode, compressed) = (first & 0x80 != 0, first & 0xf, first & RSV1 != 0);
             let payload = match (opcode, &mut self.unfinished) {
-                (CONTINUATION, Some((_, message))) => {
-                    read_onto(&mut self.stream, message, bytes)?;
+                (CONTINUATION, Some(message)) => {
+                    read_onto(&mut self.stream, &mut message.payload, bytes)?;
                     Vec::new()
                 }
                 (CONTINUATION, None) => return Err(violation(Violation::ContinuationOfNothing)),
@@ -218,26 +242,43 @@ impl<R: Read> Reader<R> {
                 }
             };
             match opcode {
-                TEXT | BINARY => self.unfinished = Some((opcode == BINARY, payload)),
+                TEXT | BINARY => {
+                    let binary = opcode == BINARY;
+                    self.unfinished = Some(Unfinished { binary, compressed, payload });
+                }
                 CLOSE => return read_close(&payload).map(Incoming::Close),
                 PING => return Ok(Incoming::Ping(payload)),
                 PONG => return Ok(Incoming::Pong(payload)),
                 _ => {}
             }
-            if fin && let Some((binary, payload)) = self.unfinished.take() {
-                if !binary && std::str::from_utf8(&payload).is_err() {
-                    return Err(violation(Violation::TextNotUtf8));
-                }
-                return Ok(Incoming::Message { binary, payload });
+            if fin && let Some(message) = self.unfinished.take() {
+                return self.finish(message);
             }
         }
     }
 
-    /// FIN, opcode and length of the next frame.
-    fn read_head(&mut self) -> Result<(bool, u8, usize), ReadEnd> {
+    fn finish(&mut self, message: Unfinished) -> Result<Incoming, ReadEnd> {
+        let Unfinished { binary, compressed, mut payload } = message;
+        if compressed && let Some(inflater) = &mut self.inflater {
+            let inflated = inflater.message(&payload, MESSAGE_BYTES_MAX);
+            payload = inflated.map_err(|fault| match fault {
+                InflateFault::Corrupt => violation(Violation::NotDeflate),
+                InflateFault::TooLong => violation(Violation::InflatesTooFar),
+            })?;
+        }
+        if !binary && std::str::from_utf8(&payload).is_err() {
+            return Err(violation(Violation::TextNotUtf8));
+        }
+        Ok(Incoming::Message { binary, payload, compressed })
+    }
+
+    /// First byte and length of the next frame.
+    fn read_head(&mut self) -> Result<(u8, usize), ReadEnd> {
         let [first, second] = self.read_array()?;
         let (fin, opcode) = (first & 0x80 != 0, first & 0xf);
-        let fault = match (first & 0x70 != 0, second & 0x80 != 0, opcode) {
+        let may_be_compressed = self.inflater.is_some() && matches!(opcode, TEXT | BINARY);
+        let reserved = first & if may_be_compressed { 0x30 } else { 0x70 };
+        let fault = match (reserved != 0, second & 0x80 != 0, opcode) {
             (true, _, _) => Some(Violation::ReservedBits),
             (_, true, _) => Some(Violation::MaskedFrame),
             (_, _, 3..=7 | 11..) => Some(Violation::ReservedOpcode(opcode)),
@@ -257,7 +298,7 @@ impl<R: Read> Reader<R> {
             return Err(violation(Violation::LengthNotShortest));
         }
         match usize::try_from(bytes) {
-            Ok(usable) if bytes <= FRAME_BYTES_MAX => Ok((fin, opcode, usable)),
+            Ok(usable) if bytes <= FRAME_BYTES_MAX => Ok((first, usable)),
             _ => Err(violation(Violation::HugeFrame(bytes))),
         }
     }

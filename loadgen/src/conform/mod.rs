@@ -11,6 +11,8 @@ mod answer;
 mod args;
 mod case;
 mod cases;
+mod corpus;
+mod deflate;
 mod frame;
 mod peer;
 mod play;
@@ -18,8 +20,10 @@ mod report;
 mod request;
 mod run;
 mod selection;
+mod tls;
 mod upgrade;
 mod verdict;
+mod wire;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -31,6 +35,7 @@ pub(crate) use args::ConformArgs;
 use case::{Case, Grade};
 use request::Target;
 use selection::Selection;
+use tls::{Secure, Trust};
 
 use crate::url::Url;
 
@@ -51,7 +56,7 @@ pub(crate) struct Options {
 pub(crate) enum Outcome {
     /// No case failed.
     Conforms,
-    /// At least one case failed.
+    /// At least one case failed, or could not be played although that was required.
     Fails,
 }
 
@@ -76,16 +81,27 @@ pub(crate) fn run(args: &ConformArgs) -> Result<Outcome, String> {
     if let Some(path) = &options.html {
         write_file(path, &report::html::write(&report))?;
     }
-    Ok(if report.count(Grade::Failed) == 0 { Outcome::Conforms } else { Outcome::Fails })
+    let lacks = args.require.is_some() && report.count(Grade::Unimplemented) > 0;
+    let fails = report.count(Grade::Failed) > 0 || lacks;
+    Ok(if fails { Outcome::Fails } else { Outcome::Conforms })
 }
 
 impl Options {
     fn new(args: &ConformArgs) -> Result<Self, String> {
         let text = args.url.as_deref().unwrap_or_default();
-        let mut url = Url::parse(text).map_err(|error| error.to_string())?;
+        let mut url = Url::parse_with_tls(text).map_err(|error| error.to_string())?;
+        if !url.tls && (args.insecure || args.ca.is_some()) {
+            return Err("--ca and --insecure are for a wss:// URL".to_owned());
+        }
+        let trust = match &args.ca {
+            Some(path) => Trust::File(path),
+            None if args.insecure => Trust::Anybody,
+            None => Trust::System,
+        };
+        let secure = if url.tls { Some(Secure::new(&url.name, trust)?) } else { None };
         url.resolve().map_err(|error| error.to_string())?;
-        let target =
-            Target { addr: reachable(&url.addrs, args.timeout), host: url.host, path: url.path };
+        let addr = reachable(&url.addrs, args.timeout);
+        let target = Target { addr, secure, host: url.host, path: url.path };
         Ok(Self {
             url: url.text,
             target,

@@ -7,10 +7,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::case::close_payload;
 use super::case::{AtLast, Event, Outcome, Pace, Patience, Payload, Session, Side, Step};
-use super::case::{close_payload, plain};
 use super::frame::{self, Head, Incoming, Keys, Violation, apply_mask, write_frame};
 use super::peer::{Arrival, Peer, Timing};
+
+mod trips;
+
+pub(crate) use trips::{Trips, play_compressed, play_round_trips};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,39 +89,6 @@ pub(crate) fn play(session: &Session, peer: Peer, timing: Timing, seed: u32) -> 
     player.transcript
 }
 
-/// Sends messages one by one, each after the echo of the one before. Ends early at the first wrong
-/// one, which is then the last of the transcript.
-pub(crate) fn play_round_trips(
-    message: &Event,
-    count: usize,
-    peer: Peer,
-    timing: Timing,
-) -> (usize, Transcript) {
-    let Event::Message { binary, payload } = message else {
-        unreachable!("only messages are echoed")
-    };
-    let mut player = Player::new(peer, timing, 97);
-    let bytes = payload.to_vec();
-    let opcode = if *binary { frame::BINARY } else { frame::TEXT };
-    let mut echoes = 0;
-    while echoes < count && player.state == State::Open {
-        player.step(&plain(opcode, &bytes));
-        player.flush();
-        let deadline = Instant::now() + timing.stall;
-        while player.transcript.seen.is_empty() && player.handle_next(deadline) {}
-        match player.transcript.seen.pop() {
-            Some(echo) if echo.is(message) => echoes += 1,
-            other => {
-                player.transcript.seen.extend(other);
-                break;
-            }
-        }
-    }
-    player.start_closing(&close_payload(1000, b""));
-    player.wait_for_end(AtLast::Close, Patience::Reaction);
-    (echoes, player.transcript)
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
@@ -138,6 +109,8 @@ struct Player<'a> {
     done_when: &'a [Outcome],
     /// Close with 1000 after the first message, right or wrong.
     closes_on_any: bool,
+    /// How many messages came compressed.
+    compressed_count: usize,
     transcript: Transcript,
 }
 
@@ -151,6 +124,7 @@ impl<'a> Player<'a> {
             out: Vec::new(),
             done_when: &[],
             closes_on_any: false,
+            compressed_count: 0,
             transcript: Transcript::new(),
         }
     }
@@ -302,7 +276,8 @@ impl<'a> Player<'a> {
                 self.handle_close(close.map(|(code, _)| code))
             }
             Arrival::Incoming(Incoming::Pong(payload)) => self.handle_event(Seen::Pong(payload)),
-            Arrival::Incoming(Incoming::Message { binary, payload }) => {
+            Arrival::Incoming(Incoming::Message { binary, payload, compressed }) => {
+                self.compressed_count += usize::from(compressed);
                 self.handle_event(Seen::Message { binary, payload });
             }
         }

@@ -4,11 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::frame::Keys;
+use super::tls::Secure;
 
 /// Where the server is, and what to ask for there.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) addr: std::net::SocketAddr,
+    /// What `wss` needs.
+    pub(crate) secure: Option<Secure>,
     /// Value of the `Host` header.
     pub(crate) host: String,
     /// Path and query.
@@ -158,6 +161,7 @@ mod tests {
     fn plain() -> Request {
         let target = Target {
             addr: "127.0.0.1:9001".parse().unwrap(),
+            secure: None,
             host: "127.0.0.1:9001".to_owned(),
             path: "/echo".to_owned(),
         };

@@ -12,11 +12,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Options;
 use super::answer::Answer;
 use super::case::{Case, Event, Payload, Script};
-use super::peer::{Peer, Timing, ask, connect};
-use super::play::{play, play_round_trips};
+use super::peer::{Opened, Peer, Timing, ask, connect};
+use super::play::{play, play_compressed, play_round_trips};
 use super::report::{CaseReport, Report};
 use super::request::{Request, Target};
-use super::verdict::{Verdict, judge, judge_round_trips};
+use super::verdict::{Verdict, judge, judge_trips};
 
 const HEAVY_THREADS_MAX: usize = 2;
 
@@ -45,6 +45,9 @@ fn not_reached(url: &str, error: &io::Error) -> String {
             format!("{url} refuses connections: is the server started, and is it this port?")
         }
         io::ErrorKind::TimedOut => format!("{url} does not answer: is a firewall between?"),
+        io::ErrorKind::InvalidData => {
+            format!("no TLS with {url}: {error}; see --ca and --insecure")
+        }
         _ => format!("cannot connect to {url}: {error}"),
     }
 }
@@ -94,10 +97,13 @@ fn run_case(case: &Case, target: &Target, timeout: Duration) -> CaseReport {
     let start = Instant::now();
     let verdict = match &case.script {
         Script::Upgrade(upgrade) => upgrade.run(target, timing, seed),
-        Script::Session(_) | Script::RoundTrips { .. } => match Peer::open(target, timing, seed) {
-            Ok(peer) => run_frames(&case.script, peer, timing, seed),
-            Err(why) => Verdict::not_opened(&why),
-        },
+        Script::Session(_) | Script::RoundTrips { .. } | Script::Compressed(_) => {
+            match Peer::open(target, timing, seed, case.script.offer()) {
+                Ok(Opened::Peer(peer)) => run_frames(&case.script, peer, timing, seed),
+                Ok(Opened::Declined) => Verdict::unimplemented(),
+                Err(why) => Verdict::not_opened(&why),
+            }
+        }
     };
     CaseReport {
         id: case.id.clone(),
@@ -115,9 +121,9 @@ fn run_frames(script: &Script, peer: Peer, timing: Timing, seed: u32) -> Verdict
             let unit = if *binary { b"\xfe" } else { b"*" };
             let payload = Payload::repeated(unit, *bytes);
             let message = Event::Message { binary: *binary, payload };
-            let (echoes, transcript) = play_round_trips(&message, *count, peer, timing);
-            judge_round_trips(&message, *count, echoes, &transcript)
+            judge_trips(&play_round_trips(&message, *count, peer, timing), *count)
         }
+        Script::Compressed(case) => judge_trips(&play_compressed(case, peer, timing), case.count),
         Script::Upgrade(_) => unreachable!("upgrades make their own connection"),
     }
 }

@@ -5,7 +5,9 @@
 //! makes the difference between OK and NON-STRICT.
 
 use super::answer::{Answer, Head};
-use super::case::{Grade, Session, plain, text};
+use super::case::{Grade, Pace, Payload, Session, Step, plain, text};
+use super::corpus::Kind;
+use super::deflate::{Deflater, EXTENSIONS, NAME, Params};
 use super::frame;
 use super::peer::{Peer, Timing, ask, connect};
 use super::play;
@@ -27,6 +29,11 @@ pub(crate) struct Upgrade {
 pub(crate) enum Rule {
     /// It is valid: 101, and then an echo. Subprotocols and extensions: only of these.
     Accept { protocols: &'static [&'static str], extensions: &'static [&'static str] },
+    /// It is valid: 101, and permessage-deflate on one of these offers, whatever else was offered. Then
+    /// compressed messages must come back.
+    Deflate { offers: &'static [&'static str], instead: Instead },
+    /// What is offered is not valid: an error status, or 101 without any extension.
+    RefuseOrDecline,
     /// As `Accept`, but the RFC only says SHOULD.
     ShouldAccept,
     /// It is not valid: an error status, of these if there are any.
@@ -37,6 +44,18 @@ pub(crate) enum Rule {
     NotAnUpgrade,
     /// The RFCs leave it open: told, but a 101 must be a valid one.
     Open,
+}
+
+/// What a server may do instead of accepting an offer of permessage-deflate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instead {
+    /// Decline it, which then is unimplemented.
+    Decline,
+    /// Decline it, as the RFC says it may.
+    DeclineFreely,
+    /// The same as `Decline`; what stands beside the offer is not valid, and refusing the request for
+    /// it is only not strict.
+    RefuseItsNeighbour,
 }
 
 /// A rule for requests that must be accepted and offer nothing.
@@ -50,6 +69,14 @@ impl Rule {
         let text = match self {
             Self::Accept { protocols: &[], extensions: &[] } => "101, then an echo",
             Self::Accept { .. } => "101, at most choosing what was offered, then an echo",
+            Self::Deflate { offers, instead } => {
+                let rest = match instead {
+                    Instead::Decline | Instead::RefuseItsNeighbour => "",
+                    Instead::DeclineFreely => ", or no extension",
+                };
+                return format!("101 that accepts `{}`{rest}, then echoes", offers.join("` or `"));
+            }
+            Self::RefuseOrDecline => "refused with an error status, or 101 without extensions",
             Self::ShouldAccept => "101, then an echo; non-strict: refused",
             Self::Refuse { statuses: &[] } => "refused with an error status",
             Self::Refuse { statuses } => {
@@ -84,7 +111,8 @@ impl Upgrade {
         }
         let (protocols, extensions) = match self.rule {
             Rule::Accept { protocols, extensions } => (protocols, extensions),
-            Rule::ShouldAccept | Rule::Open => (&[][..], &[][..]),
+            Rule::Deflate { .. } => (&[][..], &[NAME][..]),
+            Rule::ShouldAccept | Rule::RefuseOrDecline | Rule::Open => (&[][..], &[][..]),
             Rule::Refuse { .. } | Rule::RefuseVersion | Rule::NotAnUpgrade => {
                 return verdict(Grade::Failed, described);
             }
@@ -96,20 +124,43 @@ impl Upgrade {
         if self.rule == Rule::Open {
             return verdict(Grade::Informational, described);
         }
-        // What was agreed on now stands between us and the echo.
-        if head.list("Sec-WebSocket-Extensions").next().is_some() {
-            return verdict(Grade::Ok, described);
-        }
-        match Peer::new(stream, head) {
+        let (offers, instead) = match self.rule {
+            Rule::Deflate { offers, instead } => (offers, instead),
+            // What was agreed on now stands between us and the echo.
+            _ if head.list(EXTENSIONS).next().is_some() => return verdict(Grade::Ok, described),
+            _ => (&[][..], Instead::DeclineFreely),
+        };
+        let agreed = match Params::agreed(&head, offers) {
+            Ok(agreed) => agreed,
+            Err(fault) => return verdict(Grade::Failed, fault),
+        };
+        match Peer::agreed(stream, head, agreed) {
+            Ok(peer) if agreed.is_none() && instead != Instead::DeclineFreely => {
+                drop(peer);
+                Verdict::unimplemented()
+            }
             Ok(peer) => try_echo(peer, timing, &described),
             Err(error) => Verdict::not_opened(&error.to_string()),
         }
     }
 }
 
-/// An accepted connection has to work.
+/// An accepted connection has to work, with compressed messages, too, if they were agreed on.
 fn try_echo(peer: Peer, timing: Timing, described: &str) -> Verdict {
-    let echo = Session::echo(vec![plain(frame::TEXT, b"hello")], vec![text(b"hello")]);
+    let mut steps = vec![plain(frame::TEXT, b"hello")];
+    let mut events = vec![text(b"hello")];
+    if let Some(params) = peer.params() {
+        let mut deflater = Deflater::new(&params);
+        // Long enough for a server that sends short messages as they are.
+        let long = Kind::Json.corpus().message(0, 4096);
+        for message in [&long[..], b"hello", &long[..]] {
+            let head = frame::Head { rsv: 4, ..frame::Head::of(frame::TEXT) };
+            let payload = Payload::new(&deflater.message(message));
+            steps.push(Step::Frame(head, payload, Pace::Together));
+            events.push(text(message));
+        }
+    }
+    let echo = Session::echo(steps, events);
     let echoed = verdict::judge(&echo, &play::play(&echo, peer, timing, 1));
     verdict(echoed.grade, format!("{described}; {}", echoed.seen))
 }
@@ -117,11 +168,16 @@ fn try_echo(peer: Peer, timing: Timing, described: &str) -> Verdict {
 fn grade_of_no_answer(rule: Rule, answer: &Answer) -> Grade {
     match (rule, answer) {
         (Rule::Open, Answer::Ended | Answer::Silence) => Grade::Informational,
-        (Rule::Accept { .. }, _) | (_, Answer::NotHttp(_) | Answer::Head(_)) => Grade::Failed,
+        (Rule::Accept { .. } | Rule::Deflate { .. }, _)
+        | (_, Answer::NotHttp(_) | Answer::Head(_)) => Grade::Failed,
         // RFC 6455 §4.2.1 asks for an answer with an error code; a request that can not be
         // understood may also wait for more, and then time out.
         (
-            Rule::ShouldAccept | Rule::Refuse { .. } | Rule::RefuseVersion | Rule::NotAnUpgrade,
+            Rule::ShouldAccept
+            | Rule::Refuse { .. }
+            | Rule::RefuseOrDecline
+            | Rule::RefuseVersion
+            | Rule::NotAnUpgrade,
             Answer::Ended | Answer::Silence,
         ) => Grade::NonStrict,
     }
@@ -132,12 +188,18 @@ fn grade_of_refusal(rule: Rule, head: &Head) -> (Grade, &'static str) {
     let is_error = (400..600).contains(&head.status);
     match rule {
         Rule::Accept { .. } => (Grade::Failed, ", but the request is valid"),
+        // RFC 7692 §7.1 has offers declined; only what breaks the grammar fails the handshake.
+        Rule::Deflate { instead: Instead::RefuseItsNeighbour, .. } => {
+            (Grade::NonStrict, ", but one of the offers is valid")
+        }
+        Rule::Deflate { .. } => (Grade::Failed, ", but the offer is valid"),
         Rule::ShouldAccept => (Grade::NonStrict, ""),
         Rule::NotAnUpgrade => (Grade::Ok, ""),
         Rule::Open => (Grade::Informational, ""),
-        Rule::Refuse { .. } | Rule::RefuseVersion if !is_error => {
+        Rule::Refuse { .. } | Rule::RefuseOrDecline | Rule::RefuseVersion if !is_error => {
             (Grade::NonStrict, ", which is no error")
         }
+        Rule::RefuseOrDecline => (Grade::Ok, ""),
         Rule::Refuse { statuses } if statuses.is_empty() || statuses.contains(&head.status) => {
             (Grade::Ok, "")
         }
@@ -166,7 +228,7 @@ mod tests {
         let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         sender.write_all(text.as_bytes()).unwrap();
         drop(sender);
-        let stream = listener.accept().unwrap().0;
+        let stream = crate::conform::wire::Wire::from(listener.accept().unwrap().0);
         Answer::read(&stream, std::time::Duration::from_secs(5))
     }
 
@@ -205,6 +267,17 @@ mod tests {
         let other = "HTTP/1.1 400 x\r\nSec-WebSocket-Version: 13\r\n\r\n";
         assert_eq!(refusal(Rule::RefuseVersion, other), Grade::NonStrict);
         assert_eq!(refusal(Rule::RefuseVersion, "HTTP/1.1 426 x\r\n\r\n"), Grade::Failed);
+    }
+
+    #[test]
+    fn offers_may_be_declined_but_a_valid_one_is_no_reason_to_refuse() {
+        let deflate = |instead| Rule::Deflate { offers: &[NAME], instead };
+        assert_eq!(refusal(deflate(Instead::Decline), BAD), Grade::Failed);
+        assert_eq!(refusal(deflate(Instead::DeclineFreely), BAD), Grade::Failed);
+        assert_eq!(refusal(deflate(Instead::RefuseItsNeighbour), BAD), Grade::NonStrict);
+        assert_eq!(refusal(Rule::RefuseOrDecline, BAD), Grade::Ok);
+        assert_eq!(refusal(Rule::RefuseOrDecline, FINE), Grade::NonStrict);
+        assert_eq!(refusal(Rule::RefuseOrDecline, ""), Grade::NonStrict);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! worst of them is the grade. Nothing here waits or sends.
 
 use super::case::{Closing, Event, Grade, Outcome, Payload, Session, Side};
-use super::play::{Seen, Transcript};
+use super::deflate::NAME;
+use super::play::{Seen, Transcript, Trips};
 
 /// The judgement on one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +78,26 @@ impl Verdict {
             seen: format!("no WebSocket connection: {why}"),
         }
     }
+
+    /// Nothing could be played without the extension that the server declined.
+    pub(crate) fn unimplemented() -> Self {
+        Self {
+            grade: Grade::Unimplemented,
+            behavior: Grade::Unimplemented,
+            ending: Ending::Ok,
+            code: Grade::Ok,
+            close_code: None,
+            seen: format!("the server did not agree on {NAME}"),
+        }
+    }
 }
 
 /// Judges a session by its outcomes.
 pub(crate) fn judge(session: &Session, transcript: &Transcript) -> Verdict {
-    let matching = session.outcomes.iter().find(|outcome| matches(outcome, &transcript.seen));
+    let matching = session.outcomes.iter().filter(|outcome| matches(outcome, &transcript.seen));
+    // Outcomes may differ in how they end alone.
+    let fitting = matching.clone().find(|outcome| ends_alike(&outcome.closing, transcript));
+    let matching = fitting.or_else(|| matching.clone().next());
     let outcome = matching.unwrap_or(&session.outcomes[0]);
     let mut behavior = matching.map_or(Grade::Failed, |outcome| outcome.grade);
     let closing = &outcome.closing;
@@ -100,20 +116,35 @@ pub(crate) fn judge(session: &Session, transcript: &Transcript) -> Verdict {
     compose(behavior, ending, closing, transcript, seen)
 }
 
-/// Judges messages that were sent one by one.
-pub(crate) fn judge_round_trips(
-    message: &Event,
-    count: usize,
-    echoes: usize,
-    transcript: &Transcript,
-) -> Verdict {
+/// Judges messages that were sent one by one, of which there were to be `count`.
+pub(crate) fn judge_trips(trips: &Trips, count: usize) -> Verdict {
+    let Trips { echoes, transcript, .. } = trips;
     let closing = Closing::ours();
-    let whole = echoes == count && transcript.seen.is_empty() && transcript.violation.is_none();
+    let whole = *echoes == count && transcript.seen.is_empty() && transcript.violation.is_none();
     let behavior = if whole { Grade::Ok } else { Grade::Failed };
     let ending = judge_ending(&closing, transcript);
-    let next = if transcript.seen.is_empty() { &[][..] } else { std::slice::from_ref(message) };
-    let seen = format!("{echoes} of {count} echoes; then {}", describe(next, transcript));
+    let next = trips.missing.as_slice();
+    let seen = format!(
+        "{echoes} of {count} echoes{}; then {}",
+        compression_words(trips),
+        describe(next, transcript)
+    );
     compose(behavior, ending, &closing, transcript, seen)
+}
+
+/// What compression did. A server may send any message as it is (RFC 7692 §5), so that is told.
+fn compression_words(trips: &Trips) -> String {
+    let Trips { echoes, compressed_count, message_bytes, sent_bytes, .. } = trips;
+    if *message_bytes == 0 {
+        return String::new();
+    }
+    let percent = sent_bytes * 100 / message_bytes;
+    let which = match compressed_count {
+        0 => "none compressed".to_owned(),
+        count if count == echoes => "all compressed".to_owned(),
+        count => format!("{count} of them compressed"),
+    };
+    format!(", {which} (sent {message_bytes} bytes as {percent} %)")
 }
 
 fn compose(
@@ -136,6 +167,12 @@ fn matches(outcome: &Outcome, seen: &[Seen]) -> bool {
         && seen.iter().zip(&outcome.events).all(|(seen, event)| seen.is(event))
 }
 
+/// Whether the right side closed, with a code that may be.
+fn ends_alike(closing: &Closing, transcript: &Transcript) -> bool {
+    let code = transcript.close_frame.flatten();
+    transcript.closed_by == closing.by && code.is_none_or(|code| closing.codes.contains(&code))
+}
+
 fn judge_ending(closing: &Closing, transcript: &Transcript) -> Ending {
     let code = transcript.close_frame.flatten();
     if transcript.closed_by != closing.by {
@@ -156,7 +193,11 @@ pub(crate) fn describe_expected(session: &Session) -> String {
     let mut text = String::new();
     for (index, outcome) in session.outcomes.iter().enumerate() {
         if index > 0 {
-            text.push_str(", or as non-strict: ");
+            text.push_str(match outcome.grade {
+                Grade::Ok => ", or: ",
+                Grade::Informational => ", or, told and not graded: ",
+                Grade::Unimplemented | Grade::NonStrict | Grade::Failed => ", or as non-strict: ",
+            });
         }
         text.push_str(&describe_events(&outcome.events));
         text.push_str("; then ");

@@ -1,12 +1,16 @@
-//! All cases, in order. Sections 1 to 7, 9 and 10 are numbered as in the Autobahn TestSuite, and each
-//! case there sends the same bytes in the same pieces; sections from 20 on are our own.
+//! All cases, in order. Sections 1 to 7, 9, 10, 12 and 13 are numbered as in the Autobahn TestSuite, and each
+//! case there sends the same bytes in the same pieces, or data of the same length where it is compressed;
+//! sections from 20 on are our own.
 
 mod closing;
+mod compressed_data;
+mod compression;
 mod fragments;
 mod framing;
 mod limits;
 mod masking;
 mod negotiation;
+mod offers;
 mod opcodes;
 mod ping_pong;
 mod requests;
@@ -15,7 +19,7 @@ mod upgrade;
 mod utf8;
 mod utf8_table;
 
-use super::case::{Case, CaseId, Script, Session};
+use super::case::{Case, CaseId, Compressed, Script, Session};
 use super::upgrade::{Rule, Upgrade};
 use super::verdict;
 use crate::conform::request::Request;
@@ -31,12 +35,16 @@ const SECTIONS: &[(u16, &str)] = &[
     (7, "Closing"),
     (9, "Limits and large messages"),
     (10, "Automatic fragments"),
+    (12, "Compression: kinds of data"),
+    (13, "Compression: parameters"),
     (20, "Upgrade: valid requests"),
     (21, "Upgrade: request line and headers"),
     (22, "Upgrade: key and version"),
     (23, "Negotiation"),
     (24, "Upgrade: bytes on the wire"),
     (25, "Masks and lengths"),
+    (26, "Compression: offers"),
+    (27, "Compression: data on the wire"),
 ];
 
 /// Name of a section.
@@ -59,6 +67,9 @@ pub(crate) fn all() -> Vec<Case> {
     requests::add(&mut list);
     negotiation::add(&mut list);
     masking::add(&mut list);
+    compression::add(&mut list);
+    offers::add(&mut list);
+    compressed_data::add(&mut list);
     list.cases.sort_by(|left, right| left.id.cmp(&right.id));
     list.cases
 }
@@ -85,6 +96,20 @@ impl List {
         let title = format!("{count} {kind} messages of {bytes} bytes, one by one");
         let expected = "each comes back; then our Close frame is answered".to_owned();
         self.push(id, title, expected, Script::RoundTrips { binary, bytes, count });
+    }
+
+    /// Compressed messages one by one.
+    fn compressed(&mut self, id: &[u16], case: Compressed) {
+        let units = if case.kind.is_binary() { "bytes" } else { "characters" };
+        let frames = match case.fragment_bytes {
+            Some(bytes) => format!("frames of {bytes} bytes"),
+            None => "one frame".to_owned(),
+        };
+        let (count, len, kind) = (case.count, case.len, case.kind.name());
+        let title =
+            format!("{count} messages of {len} {units} of {kind}, compressed, each in {frames}");
+        let expected = format!("agreement on `{}`; each message comes back", case.offer);
+        self.push(id, title, expected, Script::Compressed(case));
     }
 
     /// A case of the opening handshake.
@@ -122,8 +147,19 @@ mod tests {
             .map(|(section, count)| (*section, *count))
             .filter(|(s, _)| *s < 20)
             .collect();
-        let expected =
-            [(1, 16), (2, 11), (3, 7), (4, 10), (5, 20), (6, 145), (7, 37), (9, 54), (10, 1)];
+        let expected = [
+            (1, 16),
+            (2, 11),
+            (3, 7),
+            (4, 10),
+            (5, 20),
+            (6, 145),
+            (7, 37),
+            (9, 54),
+            (10, 1),
+            (12, 90),
+            (13, 126),
+        ];
         assert_eq!(of_the_suite, expected);
         assert!(counts.keys().all(|section| !section_name(*section).is_empty()));
         assert_eq!(counts.len(), SECTIONS.len());

@@ -9,7 +9,7 @@ fn written(head: Head, payload: &[u8]) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Result<Incoming, ReadEnd> {
-    Reader::new(bytes).next()
+    Reader::new(bytes, None).next()
 }
 
 fn violation_of(bytes: &[u8]) -> Violation {
@@ -71,9 +71,9 @@ fn keys_differ_from_frame_to_frame_and_repeat_from_run_to_run() {
 #[test]
 fn fragments_with_a_ping_between_them_are_read_as_ping_and_message() {
     let bytes = [0x01, 1, b'a', 0x89, 1, b'p', 0x80, 1, b'b'];
-    let mut reader = Reader::new(&bytes[..]);
+    let mut reader = Reader::new(&bytes[..], None);
     assert_eq!(reader.next().unwrap(), Incoming::Ping(b"p".to_vec()));
-    let message = Incoming::Message { binary: false, payload: b"ab".to_vec() };
+    let message = Incoming::Message { binary: false, payload: b"ab".to_vec(), compressed: false };
     assert_eq!(reader.next().unwrap(), message);
     assert!(matches!(reader.next(), Err(ReadEnd::Gone(io::ErrorKind::UnexpectedEof))));
 }
@@ -83,7 +83,7 @@ fn long_lengths_are_read() {
     for bytes in [126, 65_535, 65_536, 70_000] {
         let sent = vec![b'*'; bytes];
         let head = Head { mask: Mask::None, ..Head::of(TEXT) };
-        let message = Incoming::Message { binary: false, payload: sent.clone() };
+        let message = Incoming::Message { binary: false, payload: sent.clone(), compressed: false };
         assert_eq!(read(&written(head, &sent)).unwrap(), message);
     }
 }
@@ -121,7 +121,8 @@ fn what_a_server_must_not_send_is_named() {
 
 #[test]
 fn text_may_be_cut_inside_a_character_by_a_fragment() {
-    let message = Incoming::Message { binary: false, payload: "ö".as_bytes().to_vec() };
+    let message =
+        Incoming::Message { binary: false, payload: "ö".as_bytes().to_vec(), compressed: false };
     assert_eq!(read(&[0x01, 1, 0xc3, 0x80, 1, 0xb6]).unwrap(), message);
 }
 
@@ -132,4 +133,34 @@ fn frame_cut_anywhere_is_an_end_and_never_a_message() {
     for end in 0..whole.len() {
         assert!(matches!(read(&whole[..end]), Err(ReadEnd::Gone(_))), "{end}");
     }
+}
+
+#[test]
+fn compressed_messages_are_read_only_where_that_was_agreed_on() {
+    // RFC 7692 §7.2.3.1, and the same in two fragments.
+    let whole = [0xc1, 7, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let halves = [0x41, 3, 0xf2, 0x48, 0xcd, 0x80, 4, 0xc9, 0xc9, 0x07, 0x00];
+    let hello = Incoming::Message { binary: false, payload: b"Hello".to_vec(), compressed: true };
+    for bytes in [&whole[..], &halves[..]] {
+        assert_eq!(violation_of(bytes), Violation::ReservedBits);
+        assert_eq!(read_agreed(bytes).unwrap(), hello);
+    }
+}
+
+#[test]
+fn what_breaks_the_rules_of_compression_is_named() {
+    let agreed = |bytes: &[u8]| match read_agreed(bytes) {
+        Err(ReadEnd::Violation(violation)) => violation,
+        other => panic!("{bytes:?} was read as {other:?}"),
+    };
+    assert_eq!(agreed(&[0x41, 0, 0xc0, 1, 0]), Violation::ReservedBits);
+    assert_eq!(agreed(&[0xc9, 0]), Violation::ReservedBits);
+    assert_eq!(agreed(&[0xa1, 0]), Violation::ReservedBits);
+    assert_eq!(agreed(&[0xc1, 1, 0x06]), Violation::NotDeflate);
+    // Stored: one byte that no UTF-8 has.
+    assert_eq!(agreed(&[0xc1, 7, 0, 1, 0, 0xfe, 0xff, 0xff, 0]), Violation::TextNotUtf8);
+}
+
+fn read_agreed(bytes: &[u8]) -> Result<Incoming, ReadEnd> {
+    Reader::new(bytes, Some(Inflater::new(&Default::default()))).next()
 }

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::*;
 use crate::conform::answer;
-use crate::conform::case::{close_1000, open_ended, text};
+use crate::conform::case::{close_1000, open_ended, plain, text};
 use crate::conform::frame::{CONTINUATION, TEXT};
 
 const TIMING: Timing = Timing {
@@ -31,7 +31,7 @@ fn play_against(session: &Session, answer: &[u8], ends: bool) -> (Transcript, Ve
         let _ = server.read_to_end(&mut received);
         received
     });
-    let peer = Peer::new(stream, answer::Head::default()).unwrap();
+    let peer = Peer::agreed(stream.into(), answer::Head::default(), None).unwrap();
     let transcript = play(session, peer, TIMING, 1);
     (transcript, received.join().unwrap())
 }
@@ -159,8 +159,8 @@ fn round_trips_end_at_the_first_echo_that_differs() {
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let mut server = listener.accept().unwrap().0;
     server.write_all(&[0x81, 1, b'*', 0x81, 1, b'*', 0x81, 1, b'+']).unwrap();
-    let peer = Peer::new(stream, answer::Head::default()).unwrap();
-    let (echoes, transcript) = play_round_trips(&text(b"*"), 5, peer, TIMING);
-    assert_eq!(echoes, 2);
-    assert_eq!(transcript.seen, [Seen::Message { binary: false, payload: b"+".to_vec() }]);
+    let peer = Peer::agreed(stream.into(), answer::Head::default(), None).unwrap();
+    let trips = play_round_trips(&text(b"*"), 5, peer, TIMING);
+    assert_eq!((trips.echoes, trips.missing), (2, Some(text(b"*"))));
+    assert_eq!(trips.transcript.seen, [Seen::Message { binary: false, payload: b"+".to_vec() }]);
 }

@@ -16,7 +16,7 @@ pub(crate) fn write(report: &Report) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>Conformance of {url}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <h1>RFC 6455 conformance</h1>\n<p class=\"what\">{url}{server}<br>{at}, {seconds:.1} s, \
+         <h1>WebSocket conformance</h1>\n<p class=\"what\">{url}{server}<br>{at}, {seconds:.1} s, \
          loadgen {version}</p>\n",
         url = escape(&report.url),
         server =
@@ -31,8 +31,9 @@ pub(crate) fn write(report: &Report) -> String {
         write_section(&mut out, section);
     }
     out.push_str(
-        "<p class=\"note\">Sections 1 to 10 are numbered as in the Autobahn TestSuite. NON-STRICT: \
-         allowed, but not what the RFC prefers. INFORMATIONAL: the RFC leaves it open.</p>\n\
+        "<p class=\"note\">Sections 1 to 13 are numbered as in the Autobahn TestSuite. NON-STRICT: \
+         allowed, but not what the RFC prefers. INFORMATIONAL: the RFC leaves it open. \
+         UNIMPLEMENTED: the server did not agree on permessage-deflate.</p>\n\
          </body>\n</html>\n",
     );
     out
@@ -41,7 +42,7 @@ pub(crate) fn write(report: &Report) -> String {
 fn write_summary(out: &mut String, report: &Report) {
     out.push_str(
         "<div class=\"scroll\"><table class=\"summary\">\n<thead><tr><th>Section</th><th>Cases</th>\
-         <th>OK</th><th>Non-strict</th><th>Inform.</th><th>Failed</th></tr></thead>\n<tbody>\n",
+         <th>OK</th><th>Non-strict</th><th>Inform.</th><th>Unimpl.</th><th>Failed</th></tr></thead>\n<tbody>\n",
     );
     for section in report.sections() {
         let name = format!("<a href=\"#s{0}\">{0} {1}</a>", section.number, escape(section.name));
@@ -54,7 +55,9 @@ fn write_summary(out: &mut String, report: &Report) {
 
 fn write_row(out: &mut String, name: &str, cases: usize, count: impl Fn(Grade) -> usize) {
     let _ = write!(out, "<tr><th scope=\"row\">{name}</th><td>{cases}</td>");
-    for grade in [Grade::Ok, Grade::NonStrict, Grade::Informational, Grade::Failed] {
+    for grade in
+        [Grade::Ok, Grade::NonStrict, Grade::Informational, Grade::Unimplemented, Grade::Failed]
+    {
         match count(grade) {
             0 => out.push_str("<td class=\"none\">0</td>"),
             count => {
@@ -118,7 +121,7 @@ fn class(grade: Grade) -> &'static str {
     match grade {
         Grade::Ok => "ok",
         Grade::NonStrict => "nonstrict",
-        Grade::Informational => "info",
+        Grade::Informational | Grade::Unimplemented => "info",
         Grade::Failed => "failed",
     }
 }

@@ -5,12 +5,12 @@
 //! | `schema`, `version` | 1, and the version of loadgen |
 //! | `url`, `server` | what was checked, and its `Server` header or null |
 //! | `started_at`, `seconds` | RFC 3339 in UTC, and how long the run took |
-//! | `totals` | number of cases by verdict: `cases`, `ok`, `non_strict`, `informational`, `failed` |
+//! | `totals` | number of cases by verdict: `cases`, `ok`, `non_strict`, `informational`, `unimplemented`, `failed` |
 //! | `sections[]` | `number`, `name`, and the same counts |
 //! | `cases[]` | one object per case, in the order of their numbers |
 //!
 //! A case has `id`, `sent`, `expected` and `seen` in words, `verdict` (`OK`, `NON-STRICT`,
-//! `INFORMATIONAL`, `FAILED`), and the parts of which that is the worst: `behavior` on what came
+//! `INFORMATIONAL`, `UNIMPLEMENTED`, `FAILED`), and the parts of which that is the worst: `behavior` on what came
 //! back, `ending` on how the connection ended (the Autobahn TestSuite's `behaviorClose`: `OK`,
 //! `INFORMATIONAL`, `FAILED`, `UNCLEAN`, `WRONG CODE`, `FAILED BY CLIENT`), `code` on a close code
 //! that is missing. `close_code` is the code of the server's Close frame or null, `millis` the time.
@@ -39,6 +39,7 @@ struct Counts {
     ok: usize,
     non_strict: usize,
     informational: usize,
+    unimplemented: usize,
     failed: usize,
 }
 
@@ -92,6 +93,7 @@ fn counts(cases: usize, count: impl Fn(Grade) -> usize) -> Counts {
         ok: count(Grade::Ok),
         non_strict: count(Grade::NonStrict),
         informational: count(Grade::Informational),
+        unimplemented: count(Grade::Unimplemented),
         failed: count(Grade::Failed),
     }
 }
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!(value["schema"], 1);
         assert_eq!(value["started_at"], "2023-11-14T22:13:20Z");
         let totals = json!(
-            {"cases": 4, "ok": 1, "non_strict": 1, "informational": 1, "failed": 1});
+            {"cases": 5, "ok": 1, "non_strict": 1, "informational": 1, "unimplemented": 1, "failed": 1});
         assert_eq!(value["totals"], totals);
         assert_eq!(value["sections"][1]["number"], 6);
         assert_eq!(value["sections"][1]["failed"], 1);

@@ -102,6 +102,7 @@ pub(crate) mod sample {
                 case(&[6, 3, 1], Grade::Failed, Ending::WrongSide, "text of 20 bytes; <b>late</b>"),
                 case(&[6, 3, 2], Grade::NonStrict, Ending::Ok, "closed late"),
                 case(&[7, 1, 6], Grade::Informational, Ending::Informational, "told"),
+                case(&[12, 1, 1], Grade::Unimplemented, Ending::Ok, "the server did not agree"),
             ],
         }
     }

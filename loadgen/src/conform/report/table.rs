@@ -19,8 +19,8 @@ fn write_into(out: &mut String, report: &Report) {
     let _ = writeln!(out, "{}{server}\n", report.url);
     let _ = writeln!(
         out,
-        "{:>3}  {:34} {:>5} {:>5} {:>10} {:>13} {:>6}",
-        "", "section", "cases", "OK", "non-strict", "informational", "failed"
+        "{:>3}  {:34} {:>5} {:>5} {:>10} {:>13} {:>13} {:>6}",
+        "", "section", "cases", "OK", "non-strict", "informational", "unimplemented", "failed"
     );
     for section in report.sections() {
         let counts = GRADES.map(|grade| section.count(grade));
@@ -31,20 +31,32 @@ fn write_into(out: &mut String, report: &Report) {
     write_cases(out, report, Grade::NonStrict);
     write_cases(out, report, Grade::Failed);
     let failed = report.count(Grade::Failed);
-    let verdict =
+    let mut verdict =
         if failed == 0 { "no case failed".to_owned() } else { format!("{failed} failed") };
+    let lacking = report.count(Grade::Unimplemented);
+    if lacking > 0 {
+        // One line each would bury what failed.
+        let _ = writeln!(
+            out,
+            "\nUNIMPLEMENTED: {lacking} cases need permessage-deflate, which the server did not agree \
+             on; --require deflate makes that a failure"
+        );
+        let _ = write!(verdict, ", {lacking} unimplemented");
+    }
     let count = report.cases.len();
     let _ = writeln!(out, "\n{count} cases in {:.1} s: {verdict}", report.took.as_secs_f64());
 }
 
-const GRADES: [Grade; 4] = [Grade::Ok, Grade::NonStrict, Grade::Informational, Grade::Failed];
+const GRADES: [Grade; 5] =
+    [Grade::Ok, Grade::NonStrict, Grade::Informational, Grade::Unimplemented, Grade::Failed];
 
-fn write_row(out: &mut String, number: &str, name: &str, cases: usize, counts: [usize; 4]) {
-    let [ok, non_strict, informational, failed] =
+fn write_row(out: &mut String, number: &str, name: &str, cases: usize, counts: [usize; 5]) {
+    let [ok, non_strict, informational, unimplemented, failed] =
         counts.map(|count| if count == 0 { "-".to_owned() } else { count.to_string() });
     let _ = writeln!(
         out,
-        "{number:>3}  {name:34} {cases:>5} {ok:>5} {non_strict:>10} {informational:>13} {failed:>6}"
+        "{number:>3}  {name:34} {cases:>5} {ok:>5} {non_strict:>10} {informational:>13} \
+         {unimplemented:>13} {failed:>6}"
     );
 }
 
@@ -88,15 +100,16 @@ mod tests {
         assert_eq!(lines[0], "ws://127.0.0.1:9001/ (example)");
         let row = |start: &str| {
             let line = lines.iter().find(|line| line.trim_start().starts_with(start)).unwrap();
-            line.split_whitespace().rev().take(5).map(str::to_owned).collect::<Vec<_>>()
+            line.split_whitespace().rev().take(6).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(row("6  UTF-8"), ["1", "-", "1", "-", "2"]);
-        assert_eq!(row("all"), ["1", "1", "1", "1", "4"]);
+        assert_eq!(row("6  UTF-8"), ["1", "-", "-", "1", "-", "2"]);
+        assert_eq!(row("all"), ["1", "1", "1", "1", "1", "5"]);
         assert!(
             text.contains("\nFAILED 6.3.1: text with <angles> & more. Expected: nothing comes")
         );
         assert!(text.contains("Seen: text of 20 bytes; <b>late</b>\n"));
         assert!(text.contains("\nNON-STRICT 6.3.2: ") && !text.contains("1.1.1"));
-        assert!(text.ends_with("\n4 cases in 3.5 s: 1 failed\n"));
+        assert!(text.contains("\nUNIMPLEMENTED: 1 cases need permessage-deflate"));
+        assert!(text.ends_with("\n5 cases in 3.5 s: 1 failed, 1 unimplemented\n"));
     }
 }

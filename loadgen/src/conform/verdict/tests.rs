@@ -186,17 +186,60 @@ fn byte_that_differs_in_a_large_message_is_found_and_named() {
     assert!(verdict.seen.contains(words), "{}", verdict.seen);
 }
 
+fn trips(echoes: usize, seen: Vec<Seen>) -> Trips {
+    Trips {
+        echoes,
+        missing: (echoes < 1000).then(|| text(b"*")),
+        compressed_count: 0,
+        message_bytes: 0,
+        sent_bytes: 0,
+        transcript: closed(Side::Us, Some(1000), seen),
+    }
+}
+
 #[test]
 fn round_trips_need_every_echo() {
-    let whole = text(b"*");
-    let judged = |echoes, seen| {
-        let transcript = closed(Side::Us, Some(1000), seen);
-        judge_round_trips(&whole, 1000, echoes, &transcript).grade
-    };
+    let judged = |echoes, seen| judge_trips(&trips(echoes, seen), 1000).grade;
     assert_eq!(judged(1000, vec![]), Grade::Ok);
     assert_eq!(judged(999, vec![]), Grade::Failed);
     assert_eq!(judged(999, vec![message(b"+")]), Grade::Failed);
     assert_eq!(judged(1000, vec![message(b"*")]), Grade::Failed);
+}
+
+#[test]
+fn compressed_trips_say_how_many_echoes_came_compressed() {
+    let said = |compressed_count| {
+        let sent = Trips { message_bytes: 1000, sent_bytes: 123, ..trips(1000, vec![]) };
+        let verdict = judge_trips(&Trips { compressed_count, ..sent }, 1000);
+        assert_eq!(verdict.grade, Grade::Ok);
+        verdict.seen
+    };
+    assert!(said(0).starts_with("1000 of 1000 echoes, none compressed (sent 1000 bytes as 12 %);"));
+    assert!(
+        said(7).contains(", 7 of them compressed (") && said(1000).contains(", all compressed (")
+    );
+}
+
+#[test]
+fn outcome_that_ends_alike_is_preferred_among_those_with_the_same_events() {
+    let session = Session::failure(vec![], vec![], &[1007, 1002]);
+    let ended = |code| {
+        let verdict = judge(&session, &closed(Side::Server, code, vec![]));
+        (verdict.grade, verdict.ending)
+    };
+    assert_eq!(ended(Some(1007)), (Grade::Ok, Ending::Ok));
+    assert_eq!(ended(Some(1002)), (Grade::NonStrict, Ending::Ok));
+    assert_eq!(ended(None), (Grade::NonStrict, Ending::Ok), "a code is wanted");
+    assert_eq!(ended(Some(1000)), (Grade::Failed, Ending::WrongCode));
+    let echoed = judge(&session, &closed(Side::Us, Some(1000), vec![message(b"x")]));
+    assert_eq!(echoed.grade, Grade::Failed);
+}
+
+#[test]
+fn unimplemented_is_worse_than_ok_and_no_failure() {
+    let verdict = Verdict::unimplemented();
+    assert_eq!((verdict.grade, verdict.ending), (Grade::Unimplemented, Ending::Ok));
+    assert!(verdict.seen.contains("permessage-deflate"));
 }
 
 #[test]

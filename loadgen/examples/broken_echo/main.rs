@@ -4,7 +4,10 @@
 //!
 //! It shows that the conformance cases see each fault and nothing else. One blocking thread per
 //! connection, no limits, no deadlines: a test object, not a server. Without faults it passes every
-//! case. Says `listening on 127.0.0.1:PORT`, then serves until it is killed.
+//! case; those of compression it implements if one of its words is `deflate` or begins with it. Says
+//! `listening on 127.0.0.1:PORT`, then serves until it is killed.
+
+mod deflate;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,25 +17,37 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use deflate::Deflate;
 use sha1::{Digest, Sha1};
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Echoes above this get the wrong byte.
 const LARGE_BYTES: usize = 65_536;
 const HEAD_BYTES_MAX: u64 = 64 << 10;
-const CODES: [(&str, Fault); 6] = [
+const CODES: [(&str, Fault); 15] = [
     ("utf8", |faults| faults.utf8 = true),
     ("reserved-bits", |faults| faults.reserved_bits = true),
     ("close-code", |faults| faults.close_code = true),
     ("corrupt", |faults| faults.corrupt = true),
     ("unmasked", |faults| faults.unmasked = true),
     ("accept", |faults| faults.accept = true),
+    ("deflate", |_| ()),
+    ("deflate-any-offer", |faults| faults.any_offer = true),
+    ("deflate-silent-answer", |faults| faults.silent_answer = true),
+    ("deflate-wide-window", |faults| faults.wide_window = true),
+    ("deflate-takeover", |faults| faults.takeover = true),
+    ("deflate-any-data", |faults| faults.any_data = true),
+    ("deflate-last-block", |faults| faults.last_block = true),
+    ("deflate-no-limit", |faults| faults.no_limit = true),
+    ("deflate-tail", |faults| faults.tail = true),
 ];
 
 type Fault = fn(&mut Faults);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
+    /// No fault: permessage-deflate is accepted where it is offered.
+    deflate: bool,
     /// Text and close reasons may be any bytes.
     utf8: bool,
     /// Reserved bits mean nothing.
@@ -45,6 +60,22 @@ struct Faults {
     unmasked: bool,
     /// The accept value is that of another key.
     accept: bool,
+    /// Wrong parameters in an offer mean nothing.
+    any_offer: bool,
+    /// The answer to an offer has no parameters, whatever was asked for.
+    silent_answer: bool,
+    /// Compression uses the largest window whatever was agreed on.
+    wide_window: bool,
+    /// Compression goes on with the last context whatever was agreed on.
+    takeover: bool,
+    /// What cannot be inflated ends the message instead of the connection.
+    any_data: bool,
+    /// A block that says it is the last fails the connection.
+    last_block: bool,
+    /// A compressed message may become as long as it likes.
+    no_limit: bool,
+    /// Compressed messages keep the four bytes that have to be left out.
+    tail: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +87,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         };
         set(&mut faults);
+        faults.deflate |= word.starts_with("deflate");
     }
     match serve(faults) {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,16 +114,22 @@ fn serve_one(stream: &TcpStream, faults: Faults) {
     let _ = stream.set_nodelay(true);
     let mut reader = BufReader::with_capacity(65_536, stream);
     match read_request(&mut reader) {
-        Ok(Ok(key)) => {
+        Ok(Ok(Opening { key, extensions })) => {
+            let offers: Vec<&str> = extensions.iter().map(String::as_str).collect();
+            let accepted = if faults.deflate { Deflate::accept(&offers, faults) } else { None };
+            let (deflate, answer) = accepted.unzip();
+            let answer = answer
+                .map(|value| format!("Sec-WebSocket-Extensions: {value}\r\n"))
+                .unwrap_or_default();
             let key = if faults.accept { "dGhlIHdyb25nIGtleSEhIQ==" } else { &key };
             let accept =
                 STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nServer: broken_echo\r\nUpgrade: websocket\r\n\
-                 Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+                 Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{answer}\r\n"
             );
             if send(stream, head.as_bytes()).is_ok() {
-                let mut conn = Conn { stream, reader, faults, message: None };
+                let mut conn = Conn { stream, reader, faults, deflate, message: None };
                 while conn.step().is_some() {}
             }
         }
@@ -117,8 +155,15 @@ fn linger(mut stream: &TcpStream) {
     while matches!(stream.read(&mut block), Ok(1..)) {}
 }
 
-/// The key of a valid request, or the status that refuses it.
-fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Result<String, &'static str>> {
+/// What counts in a valid request.
+struct Opening {
+    key: String,
+    /// Values of all lines that offer extensions.
+    extensions: Vec<String>,
+}
+
+/// A valid request, or the status that refuses it.
+fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Result<Opening, &'static str>> {
     let mut lines = Vec::new();
     let mut head = reader.take(HEAD_BYTES_MAX);
     loop {
@@ -135,7 +180,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Result<String,
     }
 }
 
-fn check_request(lines: &[String]) -> Result<String, &'static str> {
+fn check_request(lines: &[String]) -> Result<Opening, &'static str> {
     const BAD: &str = "400 Bad Request";
     const NO_UPGRADE: &str = "426 Upgrade Required\r\nUpgrade: websocket";
     const VERSION: &str = "426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
@@ -178,15 +223,14 @@ fn check_request(lines: &[String]) -> Result<String, &'static str> {
         }
         _ => return Err(BAD),
     }
-    let extensions_are_well_formed = all("sec-websocket-extensions").iter().all(|value| {
-        value.matches('"').count() % 2 == 0
-            && value
-                .split([',', ';'])
-                .all(|part| part.trim().split('=').next().is_some_and(is_name))
-    });
+    let extensions = all("sec-websocket-extensions");
+    let are_well_formed = extensions.iter().all(|value| deflate::is_well_formed(value));
     match all("sec-websocket-key")[..] {
-        [key] if extensions_are_well_formed => match STANDARD.decode(key) {
-            Ok(bytes) if bytes.len() == 16 => Ok(key.to_owned()),
+        [key] if are_well_formed => match STANDARD.decode(key) {
+            Ok(bytes) if bytes.len() == 16 => {
+                let extensions = extensions.into_iter().map(str::to_owned).collect();
+                Ok(Opening { key: key.to_owned(), extensions })
+            }
             _ => Err(BAD),
         },
         _ => Err(BAD),
@@ -206,8 +250,15 @@ struct Conn<'a> {
     stream: &'a TcpStream,
     reader: BufReader<&'a TcpStream>,
     faults: Faults,
-    /// The unfinished message, and whether it is binary.
-    message: Option<(bool, Vec<u8>)>,
+    deflate: Option<Deflate>,
+    message: Option<Message>,
+}
+
+/// The message that is being received.
+struct Message {
+    binary: bool,
+    compressed: bool,
+    payload: Vec<u8>,
 }
 
 impl Conn<'_> {
@@ -219,7 +270,9 @@ impl Conn<'_> {
         let is_control = opcode >= 8;
         let is_known = matches!(opcode, 0..=2 | 8..=10);
         let breaks_order = !is_control && (opcode == 0) != self.message.is_some();
-        if first & 0x70 != 0 && !self.faults.reserved_bits
+        let may_be_compressed = self.deflate.is_some() && matches!(opcode, 1 | 2);
+        let reserved = first & if may_be_compressed { 0x30 } else { 0x70 };
+        if reserved != 0 && !self.faults.reserved_bits
             || !masked && !self.faults.unmasked
             || !is_known
             || is_control && (!fin || short > 125)
@@ -243,20 +296,40 @@ impl Conn<'_> {
             unmask(&mut payload, key, 0);
             return self.control(opcode, &payload);
         }
-        let (binary, mut message) = self.message.take().unwrap_or((opcode == 2, Vec::new()));
-        self.read_data(&mut message, binary, bytes, key)?;
+        let compressed = may_be_compressed && first & 0x40 != 0;
+        let begun = Message { binary: opcode == 2, compressed, payload: Vec::new() };
+        let mut message = self.message.take().unwrap_or(begun);
+        self.read_data(&mut message, bytes, key)?;
         if !fin {
-            self.message = Some((binary, message));
+            self.message = Some(message);
             return Some(());
         }
-        if !binary && !self.faults.utf8 && std::str::from_utf8(&message).is_err() {
+        self.echo(message)
+    }
+
+    fn echo(&mut self, message: Message) -> Option<()> {
+        let Message { binary, compressed, mut payload } = message;
+        if compressed && let Some(deflate) = &mut self.deflate {
+            payload = match deflate.inflate(&payload) {
+                Ok(payload) => payload,
+                Err(code) => return self.fail(code),
+            };
+        }
+        if !binary && !self.faults.utf8 && std::str::from_utf8(&payload).is_err() {
             return self.fail(1007);
         }
-        if self.faults.corrupt && message.len() > LARGE_BYTES {
-            let middle = message.len() / 2;
-            message[middle] ^= 1;
+        if self.faults.corrupt && payload.len() > LARGE_BYTES {
+            let middle = payload.len() / 2;
+            payload[middle] ^= 1;
         }
-        self.send_frame(if binary { 2 } else { 1 }, &message)
+        let opcode = if binary { 2 } else { 1 };
+        match &mut self.deflate {
+            Some(deflate) => {
+                let payload = deflate.deflate(&payload);
+                self.send_frame(0x40 | opcode, &payload)
+            }
+            None => self.send_frame(opcode, &payload),
+        }
     }
 
     fn control(&mut self, opcode: u8, payload: &[u8]) -> Option<()> {
@@ -279,13 +352,9 @@ impl Conn<'_> {
     }
 
     /// Reads a payload onto a message, and refuses text as soon as it cannot become UTF-8 any more.
-    fn read_data(
-        &mut self,
-        message: &mut Vec<u8>,
-        binary: bool,
-        bytes: usize,
-        key: [u8; 4],
-    ) -> Option<()> {
+    fn read_data(&mut self, message: &mut Message, bytes: usize, key: [u8; 4]) -> Option<()> {
+        let is_text = !message.binary && !message.compressed;
+        let message = &mut message.payload;
         let start = message.len();
         // What was read before is valid but for the start of one character.
         let mut valid = start.saturating_sub(3);
@@ -299,7 +368,7 @@ impl Conn<'_> {
             message.extend_from_slice(&available[..count]);
             self.reader.consume(count);
             unmask(&mut message[at..], key, at - start);
-            if !binary && !self.faults.utf8 {
+            if is_text && !self.faults.utf8 {
                 match std::str::from_utf8(&message[valid..]) {
                     Ok(_) => valid = message.len(),
                     Err(error) if error.error_len().is_none() => valid += error.valid_up_to(),
