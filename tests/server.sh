@@ -36,16 +36,17 @@ kill_started() {
     [ -z "$server_pid" ] || kill -KILL "$server_pid" 2>/dev/null || true
 }
 
-# start_server BACKEND LOG: sets server_address ("127.0.0.1:PORT") once the server says it is ready.
+# start_server BACKEND LOG [FLAG]...: sets server_address ("127.0.0.1:PORT") once the server says it is ready.
 start_server() {
     local backend=$1 waited
     server_log=$2
+    shift 2
     [ -x "$longwire" ] || die "$longwire is missing; run 'cargo build --release' first"
     # Here, because the server's shell may come to it later than the first look.
     : >"$server_log"
     # Colour codes could split the line we look for, and a log filter could hide it.
     env -u RUST_LOG -u LONGWIRE_LOG NO_COLOR=1 "$longwire" echo --listen 127.0.0.1:0 --backend "$backend" \
-        --message-bytes-max "$message_bytes_max" >"$server_log" 2>&1 &
+        --message-bytes-max "$message_bytes_max" "$@" >"$server_log" 2>&1 &
     server_pid=$!
     for ((waited = 0; waited < start_seconds_max * 20; waited++)); do
         server_address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9][0-9]*\).*/\1/p' "$server_log" | head -n 1)

@@ -185,6 +185,8 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     deadlines: Deadlines,
     clock: Clock,
     dirty: Vec<u32>,
+    /// Connections that the application had its hands on in its own turn; empty between turns.
+    lent: Vec<u32>,
     tally: Tally,
     /// When the application wants its next turn.
     application_due: Option<Instant>,
@@ -236,6 +238,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             deadlines: Deadlines::new(),
             clock,
             dirty: Vec::new(),
+            lent: Vec::new(),
             tally: Tally::default(),
             application_due: None,
             accept_resumes_at: None,
@@ -295,7 +298,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             core: &mut self.core,
             tally: &mut self.tally,
             shared: &self.shared,
-            dirty: &mut self.dirty,
+            lent: &mut self.lent,
             stopped: false,
         };
         let application = &mut self.application;
@@ -303,6 +306,12 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let stopped = reach.stopped;
         self.application_due =
             turn.map_err(|_| io::Error::other("the handler panicked in `turn`"))?;
+        let mut lent = std::mem::take(&mut self.lent);
+        for index in lent.drain(..) {
+            self.tell_ending(index);
+            self.mark(index);
+        }
+        self.lent = lent;
         if stopped {
             self.begin_stop(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
         }
@@ -345,7 +354,6 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     fn look_after_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
-            self.tell_ending(index);
             self.look_after(index);
         }
         self.dirty = dirty;

@@ -1,7 +1,7 @@
 //! What an application can reach at the end of a turn: every connection of its worker, and, in the
 //! client role, new ones.
 //!
-//! INVARIANT: a connection that was lent stands in `dirty`, and is looked after before the wait.
+//! INVARIANT: a connection that was lent stands in `lent`, and is looked after before the wait.
 
 use std::io;
 use std::net::IpAddr;
@@ -25,24 +25,18 @@ pub(crate) struct Reach<'w, D: Driver, S> {
     pub(super) core: &'w mut Core,
     pub(super) tally: &'w mut Tally,
     pub(super) shared: &'w Shared,
-    pub(super) dirty: &'w mut Vec<u32>,
+    /// Connections the application has had its hands on; one may stand here more than once.
+    pub(super) lent: &'w mut Vec<u32>,
     pub(super) now: Instant,
     /// The application has had enough.
     pub(super) stopped: bool,
 }
 
-impl<D: Driver, S> Reach<'_, D, S> {
-    /// The entry of a connection, to be looked after at the end of the turn.
-    fn lend(&mut self, token: Token) -> Option<&mut Entry<S>> {
-        let entry = self.table.get_mut(token.index as usize)?;
-        if entry.generation != token.generation {
-            return None;
-        }
-        if !entry.dirty {
-            entry.dirty = true;
-            self.dirty.push(token.index);
-        }
-        Some(entry)
+/// Notes that a connection is to be looked after.
+fn note(lent: &mut Vec<u32>, index: u32) {
+    // Most applications do all they have to do with one connection before they go to the next.
+    if lent.last() != Some(&index) {
+        lent.push(index);
     }
 }
 
@@ -53,16 +47,14 @@ impl<D: Driver, S> Roster<S> for Reach<'_, D, S> {
 
     fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
         let token = id.token();
-        let is_open = |entry: &Entry<S>| entry.connection.phase() == Phase::Open;
-        if !self.table.get(token.index as usize).is_some_and(is_open) {
+        let entry = self.table.get_mut(token.index as usize)?;
+        if entry.generation != token.generation || entry.connection.phase() != Phase::Open {
             return None;
         }
-        self.lend(token)?;
-        let Self { table, core, driver, .. } = self;
-        let entry = table.get_mut(token.index as usize)?;
-        let connection = &mut entry.connection;
+        note(self.lent, token.index);
+        let (core, peer) = (&mut *self.core, &*self.driver);
         let state = entry.state.as_mut()?;
-        Some(Conn { token, connection, core, state, peer: &**driver })
+        Some(Conn { token, connection: &mut entry.connection, core, state, peer })
     }
 
     fn conn_count(&self) -> usize {
@@ -107,16 +99,17 @@ impl<D: Outgoing, S> Dialing<S> for Reach<'_, D, S> {
         }
         self.tally.handshakes += 1;
         self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
-        self.lend(token);
+        note(self.lent, token.index);
         Ok(ConnId::new(token))
     }
 
     fn abort(&mut self, id: ConnId) {
         let token = id.token();
-        if self.lend(token).is_some()
-            && let Some(entry) = self.table.get_mut(token.index as usize)
+        if let Some(entry) = self.table.get_mut(token.index as usize)
+            && entry.generation == token.generation
         {
             entry.connection.abort(self.core);
+            note(self.lent, token.index);
         }
     }
 

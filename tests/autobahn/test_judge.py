@@ -2,7 +2,12 @@
 
 import unittest
 
-from judge import CASES_PER_SECTION, MAY_BE_INFORMATIONAL, judge
+import judge as gate
+from judge import CASES_PER_SECTION, MAY_BE_INFORMATIONAL, SAMPLE_PER_SECTION
+
+
+def judge(cases):
+    return gate.judge(cases, CASES_PER_SECTION)
 
 
 def entry(behavior="OK", close="OK"):
@@ -24,7 +29,7 @@ def perfect_report():
 class GateTest(unittest.TestCase):
     def test_perfect_report_passes(self):
         counts, failures = judge(perfect_report())
-        self.assertEqual(dict(counts), {"OK": 298, "INFORMATIONAL": 3})
+        self.assertEqual(dict(counts), {"OK": 514, "INFORMATIONAL": 3})
         self.assertEqual(failures, [])
 
     def test_every_other_verdict_fails_in_either_place(self):
@@ -52,9 +57,14 @@ class GateTest(unittest.TestCase):
         self.assertEqual(counts["MISSING"], 1)
         self.assertEqual(failures, [("section 9", "1 MISSING")])
 
+    def test_sample_is_not_taken_for_the_whole(self):
+        self.assertEqual(sum(SAMPLE_PER_SECTION.values()), 385)
+        failures = gate.judge(perfect_report(), SAMPLE_PER_SECTION)[1]
+        self.assertEqual(failures, [("section 12", "55 UNEXPECTED"), ("section 13", "77 UNEXPECTED")])
+
     def test_empty_report_fails(self):
         counts, failures = judge({})
-        self.assertEqual(counts["MISSING"], 301)
+        self.assertEqual(counts["MISSING"], 517)
         self.assertEqual(len(failures), len(CASES_PER_SECTION))
 
 
