@@ -181,11 +181,21 @@ impl Outbox {
 
     /// Queues TLS records, which go before all plaintext.
     pub(crate) fn push_sealed(&mut self, records: &[u8], pool: &mut Pool) {
+        self.insert_sealed(self.sealed_count, records, pool);
+    }
+
+    /// Queues TLS records that were made before those of the last [`seal_next`](Self::seal_next),
+    /// which have to follow them.
+    pub(crate) fn push_sealed_first(&mut self, records: &[u8], pool: &mut Pool) {
+        self.insert_sealed(0, records, pool);
+    }
+
+    fn insert_sealed(&mut self, index: usize, records: &[u8], pool: &mut Pool) {
         debug_assert!(self.received_slot.is_none() && self.collected_slot.is_none());
         let mut block = pool.take(records.len());
         block.bytes_mut()[..records.len()].copy_from_slice(records);
         self.queued_bytes += records.len();
-        self.segments.insert(self.sealed_count, Segment::new(block, 0, records.len()));
+        self.segments.insert(index, Segment::new(block, 0, records.len()));
         self.sealed_count += 1;
     }
 

@@ -82,7 +82,7 @@ impl Connection {
         let mut output = Vec::new();
         outbox.seal_next(&mut core.pool, |plain, out| tls.seal(plain, out, &mut output));
         if !output.is_empty() {
-            outbox.push_sealed(&output, &mut core.pool);
+            outbox.push_sealed_first(&output, &mut core.pool);
         }
         outbox.is_sealed().then_some(())
     }

@@ -36,12 +36,17 @@ const STASH_BYTES_MAX: usize = 96 * 1024;
 /// Bytes of heap that one connection has for TLS when it is idle: what rustls keeps (1.1 KiB, and
 /// 2.1 KiB behind it) and what is here.
 pub(super) const HELD_BYTES: usize = 3500;
+/// More than a KeyUpdate takes, with which rustls answers one of the peer in front of plaintext
+/// (RFC 8446 §4.6.3).
+const KEY_UPDATE_BYTES_MAX: usize = 64;
 /// Plaintext that is sealed for one send.
-pub(super) const SEAL_BYTES_MAX: usize = 4 * (RECORD_PLAIN_BYTES_MAX - RECORD_OVERHEAD_BYTES_MAX);
+pub(super) const SEAL_BYTES_MAX: usize =
+    4 * (RECORD_PLAIN_BYTES_MAX - RECORD_OVERHEAD_BYTES_MAX) - KEY_UPDATE_BYTES_MAX;
 
 /// Room that sealing so much plaintext takes at most.
 pub(super) fn sealed_bytes_max(plain_bytes: usize) -> usize {
-    plain_bytes + plain_bytes.div_ceil(RECORD_PLAIN_BYTES_MAX) * RECORD_OVERHEAD_BYTES_MAX
+    let record_count = plain_bytes.div_ceil(RECORD_PLAIN_BYTES_MAX);
+    plain_bytes + record_count * RECORD_OVERHEAD_BYTES_MAX + KEY_UPDATE_BYTES_MAX
 }
 
 /// The TLS side of one connection.
