@@ -12,6 +12,8 @@ mod app;
 mod application;
 #[path = "end_to_end/backends.rs"]
 mod backends;
+#[path = "end_to_end/certificates.rs"]
+mod certificates;
 #[path = "end_to_end/client.rs"]
 mod client;
 #[path = "end_to_end/dialing.rs"]
@@ -26,6 +28,10 @@ mod listening;
 mod messages;
 #[path = "end_to_end/refusals.rs"]
 mod refusals;
+#[path = "end_to_end/secure.rs"]
+mod secure;
+#[path = "end_to_end/secure_hostile.rs"]
+mod secure_hostile;
 #[path = "end_to_end/server.rs"]
 mod server;
 #[path = "end_to_end/stopping.rs"]

@@ -3,11 +3,14 @@
 //! It can break every rule (`send_raw`, `send_frame`), but forgives the server nothing: each frame
 //! is checked for what a server may send, and every read has a time limit.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use socket2::SockRef;
 
 pub(crate) const CONTINUATION: u8 = 0;
@@ -32,6 +35,8 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    /// What stands between the stream and the frames, if that is TLS.
+    tls: Option<Box<ClientConnection>>,
     received: Vec<u8>,
     /// Bytes of `received` that have been read as frames.
     parsed: usize,
@@ -64,7 +69,51 @@ impl Client {
         let stream = TcpStream::from(stream);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, received: Vec::new(), parsed: 0 }
+        Self { stream, tls: None, received: Vec::new(), parsed: 0 }
+    }
+
+    /// The same, to speak TLS with the server of this name; no byte of that has been sent.
+    pub(crate) fn connect_secure(
+        addr: SocketAddr,
+        config: &Arc<ClientConfig>,
+        name: &'static str,
+    ) -> Self {
+        let mut client = Self::connect(addr);
+        client.begin_tls(config, name);
+        client
+    }
+
+    /// Speaks TLS from here on.
+    pub(crate) fn begin_tls(&mut self, config: &Arc<ClientConfig>, name: &'static str) {
+        let name = ServerName::try_from(name).unwrap();
+        let session = ClientConnection::new(Arc::clone(config), name).unwrap();
+        self.tls = Some(Box::new(session));
+    }
+
+    /// An open WebSocket connection over TLS.
+    pub(crate) fn open_secure(addr: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let mut client = Self::connect_secure(addr, config, "localhost");
+        client.send_raw(REQUEST.as_bytes());
+        client.finish_handshake();
+        client
+    }
+
+    /// The session of a connection over TLS.
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        self.tls.as_mut().expect("it speaks TLS")
+    }
+
+    /// The session, and what it speaks over.
+    pub(crate) fn parts(&mut self) -> (&mut ClientConnection, &mut TcpStream) {
+        (self.tls.as_mut().expect("it speaks TLS"), &mut self.stream)
+    }
+
+    /// Sends what TLS itself has to say.
+    pub(crate) fn flush_tls(&mut self) {
+        let tls = self.tls.as_mut().expect("it speaks TLS");
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream).unwrap();
+        }
     }
 
     /// An open WebSocket connection.
@@ -111,7 +160,22 @@ impl Client {
     }
 
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.try_send_raw(bytes).unwrap();
+    }
+
+    pub(crate) fn try_send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+            None => self.stream.write_all(bytes),
+        }
+    }
+
+    /// Over TLS only what its `close_notify` closes has ended in order; all else is an error.
+    pub(crate) fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(buf),
+            None => self.stream.read(buf),
+        }
     }
 
     /// Sends one masked frame.
@@ -236,9 +300,7 @@ impl Client {
 
     /// An HTTP response and the end of the stream.
     pub(crate) fn read_response(&mut self) -> String {
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).unwrap();
-        self.received.extend(rest);
+        while self.fill(self.received.len() - self.parsed + 1) {}
         String::from_utf8(self.received.split_off(self.parsed)).unwrap()
     }
 
@@ -264,7 +326,7 @@ impl Client {
         }
         let mut chunk = [0; 64 * 1024];
         while self.received.len() - self.parsed < len {
-            match self.stream.read(&mut chunk) {
+            match self.try_read(&mut chunk) {
                 Ok(0) => return false,
                 Ok(bytes) => self.received.extend_from_slice(&chunk[..bytes]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use longwire::{
-    Backend, BackendChoice, Builder, CloseCode, ConnId, Error, Handle, ListenAddr, Server, Side,
-    Stats,
+    Backend, BackendChoice, Builder, CloseCode, ConnId, Error, Handle, Handler, ListenAddr, Server,
+    Side, Stats,
 };
 
 use crate::app::{App, Call, Event};
@@ -72,6 +72,27 @@ impl Running {
     }
 
     pub(crate) fn try_start(backend: BackendChoice, builder: Builder) -> Result<Self, Error> {
+        let (sender, calls) = channel();
+        let app = move |worker| App { worker, calls: sender.clone() };
+        let mut running = Self::try_serve(backend, builder, app)?;
+        running.calls = calls;
+        Ok(running)
+    }
+
+    /// A server of another application, whose calls are its own affair.
+    pub(crate) fn serve<H: Handler>(
+        backend: BackendChoice,
+        builder: Builder,
+        handlers: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Self {
+        Self::try_serve(backend, builder, handlers).unwrap()
+    }
+
+    fn try_serve<H: Handler>(
+        backend: BackendChoice,
+        builder: Builder,
+        handlers: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
         let server = builder.build()?;
         let expected = match backend {
             BackendChoice::IoUring => Backend::IoUring,
@@ -80,8 +101,8 @@ impl Running {
         assert_eq!(server.backend(), expected);
         let (addr, handle) = (server.local_addr().expect("one of TCP"), server.handle());
         let addrs = server.local_addrs().to_vec();
-        let (sender, calls) = channel();
-        let run = move || server.run(|worker| App { worker, calls: sender.clone() });
+        let (_, calls) = channel();
+        let run = move || server.run(handlers);
         let thread = thread::Builder::new().name(format!("{backend} server"));
         let thread = Some(thread.spawn(run).unwrap());
         Ok(Self { addr, addrs, handle, calls, thread })
