@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SIM_SEEDS ?= 20000
 
-.PHONY: help run test check fmt clippy doc deny miri sim autobahn conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri sim fuzz autobahn conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,7 @@ fmt:
 	$(CARGO) fmt --all --check
 	cd benches/peers && $(CARGO) fmt --check
 	cd benches/polling && $(CARGO) fmt --check
+	cd fuzz && $(CARGO) fmt --check
 
 clippy:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -41,6 +42,9 @@ miri: ## Protocol, memory and connection code under Miri
 
 sim: ## 20,000 seeds of simulated sessions with faults; SIM_SEED=N replays one
 	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --release --lib simulation -- --nocapture
+
+fuzz: ## Fuzzes each target for FUZZ_SECONDS (60), with a nightly toolchain
+	fuzz/run
 
 test-setup: ## Installs what the tests need beyond cargo, into target/test-env
 	tests/setup

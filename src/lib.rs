@@ -69,6 +69,9 @@ pub use tls::{ClientAuth, ClientTls, Reloaded, Tls, TlsError, TlsWarning, TlsWat
 
 #[doc(hidden)]
 pub mod bench_internals;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz_internals;
 
 /// The example of the README is compiled with the documentation tests.
 #[cfg(doctest)]
