@@ -8,14 +8,10 @@ use miniz_oxide::{DataFormat, MZError, MZStatus};
 pub const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 /// Inflates messages, one after the other, at most so much of each.
+#[derive(Default)]
 pub struct Other {
-    state: Box<InflateState>,
-}
-
-impl Default for Other {
-    fn default() -> Self {
-        Self { state: InflateState::new_boxed(DataFormat::Raw) }
-    }
+    /// Made for the first message: most connections have none.
+    state: Option<Box<InflateState>>,
 }
 
 /// What the other implementation makes of a message.
@@ -40,9 +36,12 @@ impl Other {
         let input = [payload, &TAIL].concat();
         let mut rest = &input[..];
         let mut out = Vec::new();
-        let mut room = vec![0; 4096];
+        // With less room, what came before a fault would be lost.
+        let mut room = vec![0; bytes_max.saturating_add(1).min(1 << 20)];
         loop {
-            let result = inflate(&mut self.state, rest, &mut room, MZFlush::None);
+            let new = || InflateState::new_boxed(DataFormat::Raw);
+            let state = self.state.get_or_insert_with(new);
+            let result = inflate(state, rest, &mut room, MZFlush::None);
             out.extend_from_slice(&room[..result.bytes_written]);
             rest = &rest[result.bytes_consumed..];
             if out.len() > bytes_max {

@@ -6,4 +6,6 @@
 
 pub mod cuts;
 pub mod inflate;
+pub mod model;
+pub mod script;
 pub mod wire;

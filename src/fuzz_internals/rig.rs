@@ -335,7 +335,8 @@ impl Rig {
 
     fn pump(&mut self) {
         loop {
-            if !self.batched || self.arrivals.is_empty() || self.connection.wants_direct() {
+            let more_follows = self.batched && !self.arrivals.is_empty() && !self.paused;
+            if !more_follows || self.connection.wants_direct() {
                 self.look_after();
             }
             if self.paused || self.closed.is_some() {
