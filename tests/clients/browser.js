@@ -1,6 +1,6 @@
 // Runs browser.html in a headless Chromium and prints its verdict.
 //
-//   node browser.js CHROMIUM HOST:PORT
+//   node browser.js CHROMIUM ws[s]://HOST:PORT/ none|deflate|takeover
 //
 // Answers for the browser: a fresh profile, a web server for the one page, a time limit, and no
 // process or profile left behind. The page posts its verdict back, which needs no remote control of
@@ -18,11 +18,12 @@ const VERDICT_MS_MAX = 120_000;
 const VERDICT_BYTES_MAX = 1_048_576;
 const LOG_BYTES_MAX = 4_000;
 
-async function main(chromium, server) {
+async function main(chromium, server, compression) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), "longwire-browser-"));
   const page = fs.readFileSync(path.join(__dirname, "browser.html"));
   const site = await servePage(page);
-  const browser = startBrowser(chromium, profile, `${site.origin}/?server=${server}`);
+  const query = new URLSearchParams({ server, compression });
+  const browser = startBrowser(chromium, profile, `${site.origin}/?${query}`);
   const stop = () => stopBrowser(browser, profile);
   // A runner that gives up on this script must not leave a browser behind.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
@@ -90,6 +91,8 @@ function startBrowser(chromium, profile, url) {
       "--disable-component-update",
       "--disable-sync",
       "--no-proxy-server",
+      // The server under test made its certificate when it started.
+      "--ignore-certificate-errors",
       `--user-data-dir=${profile}`,
       url,
     ],
@@ -137,8 +140,8 @@ function report(verdict) {
   return failed === 0 && verdict.length > 0 ? 0 : 1;
 }
 
-if (process.argv.length !== 4) {
-  console.error("usage: node browser.js CHROMIUM HOST:PORT");
+if (process.argv.length !== 5) {
+  console.error("usage: node browser.js CHROMIUM ws[s]://HOST:PORT/ none|deflate|takeover");
   process.exit(2);
 }
-main(process.argv[2], process.argv[3]).then((status) => process.exit(status));
+main(...process.argv.slice(2)).then((status) => process.exit(status));
