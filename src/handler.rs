@@ -170,6 +170,12 @@ impl<S> Conn<'_, S> {
         self.connection.queued_bytes()
     }
 
+    /// Whether both sides have agreed on permessage-deflate (RFC 7692). Which messages are then
+    /// compressed is up to each side.
+    pub fn compression_agreed(&self) -> bool {
+        self.connection.compression_agreed()
+    }
+
     /// The client's address: what a trusted proxy has told, or else what the kernel knows of the
     /// peer. `None` for a peer of a Unix socket, or one that is gone already.
     pub fn client_addr(&self) -> Option<IpAddr> {

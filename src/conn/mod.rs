@@ -332,6 +332,11 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.queued_bytes())
     }
 
+    /// Whether permessage-deflate was agreed on.
+    pub(crate) fn compression_agreed(&self) -> bool {
+        self.compression.is_some()
+    }
+
     /// Bytes of memory that ending this connection would free, save for what every one has.
     pub(crate) fn held_bytes(&self) -> usize {
         let inbox = self.inbox.as_ref().map_or(0, |inbox| inbox.held_bytes());
