@@ -16,8 +16,8 @@ test: ## Every test, installing what they need: unit, simulation, end to end, re
 	$(CARGO) build --release --workspace
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
-	tests/conform epoll io_uring
-	tests/autobahn/run epoll io_uring
+	tests/conform
+	tests/autobahn/run epoll io_uring+tls
 
 check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, Miri
 
@@ -54,13 +54,17 @@ test-clients: ## node ws, Python websockets and Chromium against both backends
 	$(CARGO) build --release
 	tests/run-clients epoll io_uring
 
-autobahn: ## The Autobahn suite against both backends; reports in reports/autobahn
+autobahn: ## 385 cases of the Autobahn suite, both backends, with and without TLS
 	$(CARGO) build --release
-	tests/autobahn/run epoll io_uring
+	tests/autobahn/run
+
+autobahn-full: ## All 517 cases; ten minutes and more for each of the four
+	$(CARGO) build --release
+	tests/autobahn/run --full
 
 conform: ## 780 conformance cases against both backends, without Python
 	$(CARGO) build --release --workspace
-	tests/conform epoll io_uring
+	tests/conform
 
 conform-agreement: ## Compares the verdicts of loadgen conform and Autobahn on five servers
 	tests/setup
