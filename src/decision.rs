@@ -12,12 +12,18 @@ use crate::proto::handshake::{Response, append_header, is_token};
 #[derive(Debug)]
 pub struct Decision<S>(pub(crate) Verdict<S>);
 
-/// The kinds of decision.
+/// Now or later.
 pub(crate) enum Verdict<S> {
+    Settled(Outcome<S>),
+    Defer(Box<dyn FnOnce(Deferral<S>)>),
+}
+
+/// The kinds of decision. It may come from another thread, so nothing in it is bound to one.
+#[derive(Debug)]
+pub(crate) enum Outcome<S> {
     Accept(Accept<S>),
     Reject(Response),
     Answer(Response),
-    Defer(Box<dyn FnOnce(Deferral<S>)>),
 }
 
 impl<S> Decision<S> {
@@ -34,14 +40,14 @@ impl<S> Decision<S> {
     /// Answers with an HTTP error, and counts the handshake as refused.
     #[must_use]
     pub fn reject(response: Response) -> Self {
-        Self(Verdict::Reject(response))
+        Self(Verdict::Settled(Outcome::Reject(response)))
     }
 
     /// Answers a plain HTTP request, such as one for `/healthz`. The connection is closed after the
     /// response; nothing is counted as refused.
     #[must_use]
     pub fn answer(response: Response) -> Self {
-        Self(Verdict::Answer(response))
+        Self(Verdict::Settled(Outcome::Answer(response)))
     }
 
     /// Decides later: `start` is given a [`Deferral`], to be handed to another thread or task.
@@ -54,16 +60,14 @@ impl<S> Decision<S> {
 
 impl<S> From<Accept<S>> for Decision<S> {
     fn from(accept: Accept<S>) -> Self {
-        Self(Verdict::Accept(accept))
+        Self(Verdict::Settled(Outcome::Accept(accept)))
     }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Verdict<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accept(accept) => accept.fmt(f),
-            Self::Reject(response) => f.debug_tuple("Reject").field(response).finish(),
-            Self::Answer(response) => f.debug_tuple("Answer").field(response).finish(),
+            Self::Settled(outcome) => outcome.fmt(f),
             Self::Defer(_) => f.write_str("Defer"),
         }
     }
@@ -127,7 +131,8 @@ impl<S> Accept<S> {
     }
 }
 
-/// A handshake that waits for its decision: give it to the thread or task that will make it.
+/// A handshake that waits for its decision: give it to the thread or task that will make it. It is
+/// `Send` if the state is.
 ///
 /// Dropped without a decision, it refuses the connection with 503. If the client has gone away, or
 /// the handshake timeout has passed, a decision does nothing.
@@ -145,7 +150,11 @@ impl<S> Deferral<S> {
     /// Decides. To defer once more is to refuse with 503.
     pub fn decide(mut self, decision: Decision<S>) {
         self.decided = true;
-        self.mailbox.put(self.token, Some(decision));
+        let outcome = match decision.0 {
+            Verdict::Settled(outcome) => Some(outcome),
+            Verdict::Defer(_) => None,
+        };
+        self.mailbox.put(self.token, outcome);
     }
 }
 
@@ -163,10 +172,13 @@ impl<S> fmt::Debug for Deferral<S> {
     }
 }
 
+/// What was decided about which connection; `None` if whoever should decide has given up.
+type Letter<S> = (Token, Option<Outcome<S>>);
+
 /// Where decisions of other threads reach a worker. Bounded by the handshakes that wait, each of
 /// which is decided once.
 pub(crate) struct Mailbox<S> {
-    letters: Mutex<Vec<(Token, Option<Decision<S>>)>>,
+    letters: Mutex<Vec<Letter<S>>>,
     wake: Wake,
 }
 
@@ -177,13 +189,13 @@ impl<S> Mailbox<S> {
     }
 
     /// What has come since the last call.
-    pub(crate) fn take(&self) -> Vec<(Token, Option<Decision<S>>)> {
+    pub(crate) fn take(&self) -> Vec<Letter<S>> {
         std::mem::take(&mut *self.lock())
     }
 
-    fn put(&self, token: Token, decision: Option<Decision<S>>) {
+    fn put(&self, token: Token, outcome: Option<Outcome<S>>) {
         let mut letters = self.lock();
-        letters.push((token, decision));
+        letters.push((token, outcome));
         let first = letters.len() == 1;
         drop(letters);
         // Those that follow are found by the same look.
@@ -192,7 +204,7 @@ impl<S> Mailbox<S> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Token, Option<Decision<S>>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Letter<S>>> {
         self.letters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

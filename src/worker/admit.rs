@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::buf::Block;
 use crate::conn::{Connection, Deferred, HeadStatus, Input, Terms};
-use crate::decision::{Accept, Decision, Deferral, Verdict};
+use crate::decision::{Accept, Decision, Deferral, Outcome, Verdict};
 use crate::io::{Driver, Token};
 use crate::proto::Role;
 use crate::proto::handshake::{Refusal, Response};
@@ -34,11 +34,11 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Decisions of other threads.
     pub(super) fn handle_decisions(&mut self) {
-        for (token, decision) in self.mailbox.take() {
+        for (token, outcome) in self.mailbox.take() {
             let Some((entry, _)) = self.live(token) else { continue };
             let Some(deferred) = entry.connection.take_deferred() else { continue };
-            match decision {
-                Some(Decision(verdict)) => self.conclude(token, &deferred, verdict),
+            match outcome {
+                Some(outcome) => self.conclude(token, &deferred, outcome),
                 None => self.refuse(token, Refusal::Overloaded),
             }
             self.tell_ending(token.index);
@@ -69,15 +69,15 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 // What was moved into it is dropped by a panic, and so the deferral is decided.
                 let _ = catch_unwind(AssertUnwindSafe(|| start(deferral)));
             }
-            Ok(Decision(verdict)) => self.conclude(token, &deferred, verdict),
+            Ok(Decision(Verdict::Settled(outcome))) => self.conclude(token, &deferred, outcome),
             Err(_) => self.answer(token, &Response::new(500), deferred.is_head),
         }
     }
 
-    fn conclude(&mut self, token: Token, request: &Deferred, verdict: Verdict<A::State>) {
-        match (verdict, request.acceptable) {
-            (Verdict::Accept(_), Err(refusal)) => self.refuse(token, refusal),
-            (Verdict::Accept(accept), Ok(acceptable)) => {
+    fn conclude(&mut self, token: Token, request: &Deferred, outcome: Outcome<A::State>) {
+        match (outcome, request.acceptable) {
+            (Outcome::Accept(_), Err(refusal)) => self.refuse(token, refusal),
+            (Outcome::Accept(accept), Ok(acceptable)) => {
                 let Some((entry, core)) = self.live(token) else { return };
                 let Accept { state, protocol, headers, compression } = accept;
                 let protocol = protocol.as_deref();
@@ -86,12 +86,11 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 entry.state = Some(state);
                 self.tell_opened(token);
             }
-            (Verdict::Reject(response), _) => {
+            (Outcome::Reject(response), _) => {
                 self.core.metrics.count_refusal("application");
                 self.answer(token, &response, request.is_head);
             }
-            (Verdict::Answer(response), _) => self.answer(token, &response, request.is_head),
-            (Verdict::Defer(_), _) => self.refuse(token, Refusal::Overloaded),
+            (Outcome::Answer(response), _) => self.answer(token, &response, request.is_head),
         }
     }
 
