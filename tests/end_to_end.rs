@@ -36,3 +36,5 @@ mod secure_hostile;
 mod server;
 #[path = "end_to_end/stopping.rs"]
 mod stopping;
+#[path = "end_to_end/upgrading.rs"]
+mod upgrading;
