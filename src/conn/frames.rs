@@ -67,6 +67,11 @@ impl Input {
         &mut block[self.parsed..self.filled]
     }
 
+    /// Where in the block it ends.
+    pub(super) fn end(&self) -> usize {
+        self.filled
+    }
+
     /// Whether all is worked through.
     pub(super) fn is_empty(&self) -> bool {
         self.parsed == self.filled

@@ -3,6 +3,8 @@
 //! Nearly every head arrives whole and is parsed where it lies. One that was cut is kept here, and
 //! only here is a head ever copied; the scanner looks at each byte once, however it was cut.
 
+use std::ops::Range;
+
 use crate::proto::handshake::{HeadScanner, Refusal, Upgrade, UpgradeError};
 
 use super::frames::Input;
@@ -23,8 +25,8 @@ pub(super) struct HeadInbox {
 /// Where a whole head is.
 #[derive(Debug)]
 pub(crate) enum HeadStatus {
-    /// The first so many bytes of the block.
-    InBlock(usize),
+    /// Here in the block: behind a PROXY header, if there was one.
+    InBlock(Range<usize>),
     /// Here.
     Collected(Vec<u8>),
 }
@@ -62,6 +64,10 @@ impl Connection {
     ) -> Option<HeadStatus> {
         debug_assert!(self.phase == Phase::Handshake, "a head comes first");
         let received = input.take_rest(block);
+        if received.is_empty() {
+            // A PROXY header that came alone; the client has said nothing.
+            return None;
+        }
         let (scanned, total) = match &mut self.head {
             None => {
                 let mut scanner = HeadScanner::default();
@@ -86,7 +92,10 @@ impl Connection {
             Ok(Some(head_bytes)) => {
                 let collected = self.head.take();
                 return Some(match collected {
-                    None => HeadStatus::InBlock(head_bytes),
+                    None => {
+                        let start = input.end() - received.len();
+                        HeadStatus::InBlock(start..start + head_bytes)
+                    }
                     Some(head) => HeadStatus::Collected(head.bytes),
                 });
             }

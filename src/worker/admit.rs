@@ -27,7 +27,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         }
         match entry.connection.poll_head(block.bytes(), input, core) {
             None => {}
-            Some(HeadStatus::InBlock(len)) => self.handle_request(token, &block.bytes()[..len]),
+            Some(HeadStatus::InBlock(head)) => self.handle_request(token, &block.bytes()[head]),
             Some(HeadStatus::Collected(bytes)) => self.handle_request(token, &bytes),
         }
     }

@@ -398,7 +398,7 @@ impl Rig {
         }
         let request = match connection.poll_head(block.bytes(), input, core) {
             None => return,
-            Some(HeadStatus::InBlock(len)) => judge(connection, &block.bytes()[..len], core),
+            Some(HeadStatus::InBlock(head)) => judge(connection, &block.bytes()[head], core),
             Some(HeadStatus::Collected(bytes)) => judge(connection, &bytes, core),
         };
         assert!(!self.opened, "a connection opens once");
