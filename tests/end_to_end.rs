@@ -26,6 +26,8 @@ mod hostile;
 mod listening;
 #[path = "end_to_end/messages.rs"]
 mod messages;
+#[path = "end_to_end/proxied.rs"]
+mod proxied;
 #[path = "end_to_end/refusals.rs"]
 mod refusals;
 #[path = "end_to_end/secure.rs"]
