@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use longwire::BackendChoice;
 
 use crate::compare::CompareArgs;
+use crate::engine::payload::Kind;
 use crate::expect::Condition;
 use crate::units;
 
@@ -26,6 +27,7 @@ const HELP: &str = "\
   loadgen ws://127.0.0.1:9001/echo
   loadgen echo ws://127.0.0.1:9001/echo --conns 1000 --rate 50000      latency, open loop
   loadgen idle ws://127.0.0.1:9001/echo --conns 10000 --pid $(pidof longwire)
+  loadgen echo wss://localhost:9443/ --ca ca.pem --deflate --payload json --size 1K
 
 Sizes take K, M (of 1024): 16K. Counts take K, M (of 1000): 10K. Times take us, ms, s, m, h: 30s.
 
@@ -60,7 +62,7 @@ pub(crate) enum Command {
 /// Flags of every scenario.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Where to connect, such as ws://127.0.0.1:9001/echo.
+    /// Where to connect, such as ws://127.0.0.1:9001/echo or wss://localhost:9443/.
     #[arg(value_name = "URL")]
     pub(crate) url: String,
     /// Threads, each with its own event loop [default: one per core, less one for the server]
@@ -91,6 +93,11 @@ pub(crate) struct Common {
     #[arg(long, value_name = "NAME", help_heading = "Generator")]
     pub(crate) protocol: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) deflate: DeflateArgs,
+
     /// Observe the server with this process id: CPU, memory, descriptors.
     #[arg(long, value_name = "PID", help_heading = "Server", conflicts_with = "server")]
     pub(crate) pid: Option<u32>,
@@ -115,18 +122,57 @@ pub(crate) struct Common {
     pub(crate) quiet: bool,
 }
 
+/// How a server of a wss:// URL has to prove who it is.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "TLS and compression")]
+pub(crate) struct TlsArgs {
+    /// Trust the authorities in this PEM file, and no others [default: those this system trusts]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// The name to ask for (SNI) and to find in the certificate [default: the host of the URL]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_name: Option<String>,
+}
+
+/// Whether messages are compressed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "TLS and compression")]
+pub(crate) struct DeflateArgs {
+    /// Offer permessage-deflate (RFC 7692); the report says whether the server agreed. Messages
+    /// under 256 bytes are sent as they are.
+    #[arg(long)]
+    pub(crate) deflate: bool,
+    /// Let messages refer to earlier ones. Those of a run resemble each other closely: this is the
+    /// best case.
+    #[arg(long, requires = "deflate")]
+    pub(crate) deflate_takeover: bool,
+}
+
 /// What messages are like.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Messages {
     /// Bytes of a message.
     #[arg(long, value_name = "SIZE", default_value = "20", value_parser = units::parse_size)]
     pub(crate) size: usize,
-    /// Text in mixed scripts instead of binary.
-    #[arg(long)]
+    /// What they are: binary, text in mixed scripts, or JSON as services send it (for --deflate).
+    #[arg(long, value_name = "KIND", default_value = "binary")]
+    pub(crate) payload: Kind,
+    /// The same as --payload text.
+    #[arg(long, conflicts_with = "payload")]
     pub(crate) text: bool,
     /// Do not compare what comes back.
     #[arg(long)]
     pub(crate) no_verify: bool,
+}
+
+impl Messages {
+    /// The kind of the two flags.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.text { Kind::Text } else { self.payload }
+    }
 }
 
 /// Flags of `loadgen echo`.
@@ -183,6 +229,9 @@ pub(crate) struct FanoutArgs {
     /// Bytes of a message, at least 24.
     #[arg(long, value_name = "SIZE", default_value = "64", value_parser = units::parse_size)]
     pub(crate) size: usize,
+    /// What follows the first 24 bytes: binary, text or json (for --deflate).
+    #[arg(long, value_name = "KIND", default_value = "binary")]
+    pub(crate) payload: Kind,
     /// Messages published per second.
     #[arg(long, value_name = "N", default_value = "10", value_parser = units::parse_rate)]
     pub(crate) rate: f64,
@@ -232,6 +281,9 @@ pub(crate) struct SlowArgs {
     /// Bytes of each message.
     #[arg(long, value_name = "SIZE", default_value = "1K", value_parser = units::parse_size)]
     pub(crate) size: usize,
+    /// What messages are: binary, text or json (for --deflate).
+    #[arg(long, value_name = "KIND", default_value = "binary")]
+    pub(crate) payload: Kind,
     /// Messages per second over those that behave.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = units::parse_rate)]
     pub(crate) rate: f64,
@@ -264,6 +316,14 @@ mod tests {
     fn closed_and_open_loop_are_never_mixed() {
         let typed = ["loadgen", "echo", "ws://x", "--depth", "2", "--rate", "5"];
         assert!(Args::try_parse_from(typed).is_err());
+    }
+
+    #[test]
+    fn flags_of_tls_and_compression_that_contradict_each_other_are_refused() {
+        for flags in ["--ca x --insecure", "--deflate-takeover", "--text --payload json"] {
+            let typed = ["loadgen", "echo", "wss://x"].into_iter().chain(flags.split(' '));
+            assert!(Args::try_parse_from(typed).is_err(), "{flags}");
+        }
     }
 
     #[test]

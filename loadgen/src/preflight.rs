@@ -18,6 +18,10 @@ use crate::units;
 const KERNEL_BYTES_PER_END: u64 = 4200;
 /// Memory of the generator for one idle connection.
 const OWN_BYTES_PER_CONN: u64 = 300;
+/// What TLS adds to it.
+const OWN_TLS_BYTES_PER_CONN: u64 = 3800;
+/// What a compressor and its opposite add, where messages refer to earlier ones.
+const OWN_TAKEOVER_BYTES_PER_CONN: u64 = 400 << 10;
 /// Descriptors that are not connections: streams, libraries, the report.
 const DESCRIPTORS_APART: u64 = 64;
 /// Descriptors of a worker that are not connections: its ring or poller, its wake-up.
@@ -37,6 +41,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) sources: &'a SourceAddrs,
     /// Whether connections are direct descriptors of io_uring.
     pub(crate) direct_descriptors: bool,
+    /// Whether connections are secure.
+    pub(crate) tls: bool,
+    /// Whether connections keep what compresses their messages.
+    pub(crate) deflate_takeover: bool,
     /// Whether the server runs on this machine, as [`is_here`] finds out: then the machine has both
     /// ends of each connection.
     pub(crate) target_is_here: bool,
@@ -286,7 +294,9 @@ fn conns_for(plan: &Plan<'_>, bytes: u64) -> u64 {
 }
 
 fn bytes_per_conn(plan: &Plan<'_>) -> u64 {
-    KERNEL_BYTES_PER_END * ends(plan) + OWN_BYTES_PER_CONN
+    let tls = if plan.tls { OWN_TLS_BYTES_PER_CONN } else { 0 };
+    let engines = if plan.deflate_takeover { OWN_TAKEOVER_BYTES_PER_CONN } else { 0 };
+    KERNEL_BYTES_PER_END * ends(plan) + OWN_BYTES_PER_CONN + tls + engines
 }
 
 /// Ends of each connection that this machine holds.
@@ -338,6 +348,8 @@ mod tests {
             target,
             sources: &sources,
             direct_descriptors: false,
+            tls: false,
+            deflate_takeover: false,
             target_is_here: is_here(target),
             server_nofile: None,
         };

@@ -33,6 +33,12 @@ pub(crate) struct Report {
     pub(crate) loop_kind: Option<LoopKind>,
     /// Of the server.
     pub(crate) url: String,
+    /// What is under the WebSocket. Reports of before there was a choice do not name it.
+    #[serde(default)]
+    pub(crate) transport: Transport,
+    /// None if it was not offered.
+    #[serde(default)]
+    pub(crate) compression: Option<Compression>,
     /// The flags that shape the run, defaults included.
     pub(crate) settings: BTreeMap<String, String>,
     /// Of the generator, and of the server too if that is local.
@@ -71,6 +77,26 @@ pub(crate) enum LoopKind {
         /// Messages per second over all connections.
         rate: f64,
     },
+}
+
+/// What is under the WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Transport {
+    /// `ws://`
+    #[default]
+    Tcp,
+    /// `wss://`
+    Tls,
+}
+
+/// What came of offering permessage-deflate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Compression {
+    /// Connections that opened, each of which offered it.
+    pub(crate) opened_conns: u64,
+    /// Those of them on which the server agreed.
+    pub(crate) agreed_conns: u64,
 }
 
 /// One number that can be judged by `--fail-if` and compared.

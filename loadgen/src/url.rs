@@ -28,16 +28,8 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Takes a URL apart; one of TLS is refused.
+    /// Takes a URL apart.
     pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
-        match Self::parse_with_tls(text) {
-            Ok(url) if url.tls => Err(UrlError { text: text.to_owned(), fault: Fault::Tls }),
-            parsed => parsed,
-        }
-    }
-
-    /// Takes a URL apart, whether it is one of TLS or not.
-    pub(crate) fn parse_with_tls(text: &str) -> Result<Self, UrlError> {
         let fail = |fault| UrlError { text: text.to_owned(), fault };
         let (tls, rest) = after_scheme(text).map_err(fail)?;
         let port_default = if tls { TLS_PORT_DEFAULT } else { PORT_DEFAULT };
@@ -100,8 +92,6 @@ pub(crate) struct UrlError {
 /// What is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fault {
-    /// `wss://`.
-    Tls,
     /// `http://` or `https://`, with the right form.
     Http(String),
     /// Another scheme.
@@ -126,14 +116,14 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = &self.text;
         match &self.fault {
-            Fault::Tls => {
-                write!(f, "`{text}`: TLS arrives with the library's; use ws:// for now")
-            }
             Fault::Http(right) => {
                 write!(f, "`{text}` is not the URL of a WebSocket; write `{right}`")
             }
             Fault::Scheme(scheme) => {
-                write!(f, "`{text}`: the scheme `{scheme}` is not known; use ws://host:port/path")
+                write!(
+                    f,
+                    "`{text}`: the scheme `{scheme}` is not known; use ws://host:port/path or wss://host:port/path"
+                )
             }
             Fault::NoScheme(right) => write!(f, "`{text}` has no scheme; write `{right}`"),
             Fault::Fragment => write!(
@@ -199,16 +189,16 @@ fn without_slashes(text: &str) -> Fault {
     if text.is_empty() {
         return Fault::NoHost;
     }
-    let bare = match text.split_once(':') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("ws") => rest,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("wss") => return Fault::Tls,
-        _ => text,
+    let (scheme, bare) = match text.split_once(':') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("ws") => ("ws", rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("wss") => ("wss", rest),
+        _ => ("ws", text),
     };
     let bare = bare.trim_start_matches('/');
     if bare.parse::<Ipv6Addr>().is_ok() {
-        return Fault::NoScheme(format!("ws://[{bare}]"));
+        return Fault::NoScheme(format!("{scheme}://[{bare}]"));
     }
-    Fault::NoScheme(format!("ws://{bare}"))
+    Fault::NoScheme(format!("{scheme}://{bare}"))
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -333,22 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_recognised_and_refused() {
-        for text in ["wss://host/", "WSS://host", "wss:host"] {
-            let line = refusal(text);
-            assert!(line.ends_with("TLS arrives with the library's; use ws:// for now"), "{line}");
-        }
-    }
-
-    #[test]
     fn url_of_tls_has_its_own_default_port() {
-        let url = Url::parse_with_tls("wss://10.0.0.1/a").unwrap();
+        let url = Url::parse("wss://10.0.0.1/a").unwrap();
         assert!(url.tls && url.host == "10.0.0.1" && url.name == "10.0.0.1");
         assert_eq!(url.addrs, ["10.0.0.1:443".parse().unwrap()]);
-        assert_eq!(Url::parse_with_tls("wss://host:80").unwrap().host, "host:80");
-        assert_eq!(Url::parse_with_tls("ws://host:443").unwrap().host, "host:443");
-        assert!(!Url::parse_with_tls("ws://host").unwrap().tls);
-        assert!(Url::parse_with_tls("https://host").is_err());
+        assert_eq!(Url::parse("wss://host:80").unwrap().host, "host:80");
+        assert_eq!(Url::parse("ws://host:443").unwrap().host, "host:443");
+        assert!(!Url::parse("ws://host").unwrap().tls);
+        assert!(Url::parse("https://host").is_err());
     }
 
     #[test]
@@ -361,6 +343,7 @@ mod tests {
             ("127.0.0.1:9001", "write `ws://127.0.0.1:9001`"),
             ("host/a?next=http://other", "write `ws://host/a?next=http://other`"),
             ("ws:/host", "write `ws://host`"),
+            ("wss:host/a", "write `wss://host/a`"),
             ("::1", "write `ws://[::1]`"),
             ("://host", "write `ws://"),
         ];

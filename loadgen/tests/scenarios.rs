@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot do its part has failed")]
 
+#[path = "scenarios/authority.rs"]
+mod authority;
 #[path = "scenarios/errors.rs"]
 mod errors;
 #[path = "scenarios/good.rs"]
 mod good;
+#[path = "scenarios/secure.rs"]
+mod secure;
 #[path = "scenarios/servers.rs"]
 mod servers;
 #[path = "scenarios/wrong.rs"]

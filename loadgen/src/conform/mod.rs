@@ -89,7 +89,7 @@ pub(crate) fn run(args: &ConformArgs) -> Result<Outcome, String> {
 impl Options {
     fn new(args: &ConformArgs) -> Result<Self, String> {
         let text = args.url.as_deref().unwrap_or_default();
-        let mut url = Url::parse_with_tls(text).map_err(|error| error.to_string())?;
+        let mut url = Url::parse(text).map_err(|error| error.to_string())?;
         if !url.tls && (args.insecure || args.ca.is_some()) {
             return Err("--ca and --insecure are for a wss:// URL".to_owned());
         }

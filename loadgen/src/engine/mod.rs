@@ -10,6 +10,7 @@ pub(crate) mod pilot;
 mod progress;
 pub(crate) mod setup;
 pub(crate) mod tally;
+mod trust;
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

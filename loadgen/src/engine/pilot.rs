@@ -11,6 +11,7 @@ use longwire::{
 
 use super::board::{Board, Order};
 use super::tally::Tally;
+use super::trust;
 use crate::preflight::SourceAddrs;
 
 /// Connections started, or closed, in one turn: what has come in meanwhile waits as long.
@@ -160,12 +161,16 @@ impl Desk {
                 std::io::ErrorKind::AddrNotAvailable => "no local port left",
                 _ => "cannot connect",
             },
+            ConnectError::Tls(_) => "no TLS connection",
             ConnectError::Refused { .. } => "upgrade refused",
             ConnectError::NotWebSocket(_) => "not a WebSocket server",
             ConnectError::Timeout => "handshake timeout",
             _ => "closed before the handshake",
         };
-        self.tally.error(kind, || error.to_string());
+        self.tally.error(kind, || match error {
+            ConnectError::Tls(why) => format!("{error}{}", trust::advice(why)),
+            _ => error.to_string(),
+        });
     }
 
     /// Counts the end of an open connection, as an error unless it was asked for.
@@ -283,6 +288,7 @@ impl<S: Script> ClientHandler for Pilot<S> {
     fn open(&mut self, conn: &mut Conn<'_, Self::State>) {
         self.desk.opening -= 1;
         self.desk.tally.counts.opened += 1;
+        self.desk.tally.counts.compressed += u64::from(conn.compression_agreed());
         let waited = self.desk.board.now().saturating_sub(conn.state().due);
         self.desk.tally.connect.saturating_record(waited);
         if self.opens {

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire::{Client, Target, parse_cores};
+use longwire::{Client, Compression, Target, parse_cores};
 
 use super::pilot::Dialing;
+use super::trust;
 use crate::args::Common;
 use crate::observe::Server;
 use crate::preflight::limits::nofile_of;
@@ -39,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) backend: String,
     pub(crate) threads: usize,
     common: Common,
+    /// What each connection is made from.
+    target: Target,
     sources: Arc<SourceAddrs>,
     ping: Option<Duration>,
 }
@@ -57,6 +60,7 @@ impl Setup {
         let mut url = Url::parse(&common.url).map_err(|error| error.to_string())?;
         url.resolve().map_err(|error| error.to_string())?;
         let addr = pick(&url.addrs, common.server.is_some());
+        let target = target(common, &url, addr)?;
         for file in [&common.json, &common.html].into_iter().flatten() {
             crate::show::check_output(file)?;
         }
@@ -78,6 +82,8 @@ impl Setup {
             target: addr,
             sources: &sources,
             direct_descriptors: common.direct_descriptors,
+            tls: url.tls,
+            deflate_takeover: common.deflate.deflate_takeover,
             target_is_here: is_here(addr),
             server_nofile: server.as_ref().and_then(|server| nofile_of(server.pid())),
         };
@@ -103,6 +109,7 @@ impl Setup {
             backend: String::new(),
             threads,
             common: common.clone(),
+            target,
             sources: Arc::new(sources),
             ping: None,
         };
@@ -129,6 +136,7 @@ impl Setup {
             .handshake_timeout(common.timeout)
             .close_timeout(common.timeout)
             .write_stall_timeout(Duration::from_secs(3600))
+            .compression(self.compression())
             .ping_interval(self.ping);
         // A thread needs room for its own share only; with descriptors of the process the limit is
         // that of all threads.
@@ -140,29 +148,43 @@ impl Setup {
 
     /// Each thread's share of the connections.
     pub(crate) fn dialing(&self, workers: usize) -> Vec<Dialing> {
-        let common = &self.common;
-        let protocols: Vec<&str> = common.protocol.iter().map(String::as_str).collect();
-        let mut target =
-            Target::new(self.addr, &self.url.host, &self.url.path).protocols(&protocols);
-        for (name, value) in &common.header {
-            target = target.header(name, value);
-        }
         let workers = workers as u64;
         let start = |worker: u64| self.conns * worker / workers;
         let shares = (0..workers).map(|worker| Dialing {
-            target: target.clone(),
+            target: self.target.clone(),
             sources: Arc::clone(&self.sources),
             conns: start(worker + 1) - start(worker),
             first: start(worker),
-            handshakes: common.handshakes.div_ceil(self.threads),
+            handshakes: self.common.handshakes.div_ceil(self.threads),
         });
         shares.collect()
+    }
+
+    /// The compression that is offered, if any.
+    fn compression(&self) -> Option<Compression> {
+        let deflate = &self.common.deflate;
+        deflate.deflate.then(|| Compression::new().context_takeover(deflate.deflate_takeover))
+    }
+
+    /// Whether compression is offered.
+    pub(crate) fn offers_compression(&self) -> bool {
+        self.common.deflate.deflate
     }
 
     /// The command that starts the server, if it is ours to start.
     pub(crate) fn server_command(&self) -> Option<&str> {
         self.common.server.as_deref()
     }
+}
+
+/// Where to connect, whom to trust there, and what to ask for.
+fn target(common: &Common, url: &Url, addr: SocketAddr) -> Result<Target, String> {
+    let protocols: Vec<&str> = common.protocol.iter().map(String::as_str).collect();
+    let mut target = Target::new(addr, &url.host, &url.path).protocols(&protocols);
+    for (name, value) in &common.header {
+        target = target.header(name, value);
+    }
+    trust::secured(target, url, &common.tls)
 }
 
 /// A server that is started here may listen on one of the addresses of a name only; most listen on

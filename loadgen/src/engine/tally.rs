@@ -16,6 +16,8 @@ const LATENCY_MAX: u64 = 3_600_000_000_000;
 pub(crate) struct Counts {
     /// Connections opened.
     pub(crate) opened: u64,
+    /// Those of them that agreed on compression.
+    pub(crate) compressed: u64,
     /// Attempts to connect that failed.
     pub(crate) failed: u64,
     /// Attempts that were made once more.
@@ -58,6 +60,7 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         for (sum, part) in [
             (&mut self.opened, other.opened),
+            (&mut self.compressed, other.compressed),
             (&mut self.failed, other.failed),
             (&mut self.retried, other.retried),
             (&mut self.closed, other.closed),

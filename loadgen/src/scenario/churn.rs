@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use longwire::{Close, CloseCode, Conn, Dialer, Message};
 
 use super::echo::Schedule;
-use super::{Outcome, counted, figure, report, settings};
+use super::{Outcome, counted, figure, report, say, settings, word};
 use crate::args::ChurnArgs;
 use crate::engine::Conductor;
 use crate::engine::board::Order;
@@ -17,8 +17,6 @@ use crate::observe::Work;
 use crate::report::{Better, Unit, count_as_f64};
 use crate::units;
 
-/// Bytes of the one message.
-const SIZE: usize = 20;
 /// Connections started in one turn, if it is behind.
 const STARTS_PER_TURN_MAX: usize = 256;
 /// Part of a second in which connections may be open at one time: above this the server is behind,
@@ -48,9 +46,7 @@ impl Script for Churn {
 
     fn open(&mut self, desk: &mut Desk, conn: &mut Conn<'_, Link<Visit>>) {
         let number = conn.state().number;
-        if let Err(error) = conn.send_binary(self.payload.stamped(number, 0)) {
-            desk.tally.error("cannot send", || error.to_string());
-        }
+        say(&mut self.payload, desk, conn, number, 0);
     }
 
     fn message(
@@ -127,8 +123,9 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Outcome, String> {
     let passing = (rate * PORT_REST_SECONDS) as usize;
     let setup = Setup::new(common, conns, passing, settings)?;
     let threads = setup.threads as u64;
+    let payload = word(common);
     let mut conductor = Conductor::start(setup, false, move |worker, dialing| Churn {
-        payload: Payload::new(SIZE, false),
+        payload: payload.clone(),
         schedule: Schedule::new(rate, 1, threads, worker as u64),
         conns_max: usize::try_from(dialing.conns).unwrap_or(usize::MAX),
     })?;

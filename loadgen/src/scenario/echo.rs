@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use longwire::{Conn, Dialer, Message, MessageKind};
 
-use super::{Outcome, counted, figure, report, settings};
+use super::{Outcome, counted, figure, report, say, settings};
 use crate::args::EchoArgs;
 use crate::engine::Conductor;
 use crate::engine::board::Order;
@@ -116,21 +116,10 @@ impl Echo {
         let link = conn.state();
         let number = self.conns.wrapping_add(link.number);
         let sequence = link.script.sent;
-        let is_text = self.payload.is_text();
-        let message = self.payload.stamped(number, sequence);
-        let sent = if is_text {
-            // It was made as text, with a stamp of digits.
-            conn.send_text(std::str::from_utf8(message).unwrap_or_default())
-        } else {
-            conn.send_binary(message)
-        };
-        match sent {
-            Ok(_) => {
-                let talk = &mut conn.state().script;
-                talk.sent = talk.sent.wrapping_add(1);
-                talk.times.push_back(time);
-            }
-            Err(error) => desk.tally.error("cannot send", || error.to_string()),
+        if say(&mut self.payload, desk, conn, number, sequence) {
+            let talk = &mut conn.state().script;
+            talk.sent = talk.sent.wrapping_add(1);
+            talk.times.push_back(time);
         }
     }
 
@@ -285,13 +274,13 @@ pub(crate) fn run(args: &EchoArgs) -> Result<Outcome, String> {
     if args.conns == 0 || depth == 0 {
         return Err("--conns and --depth must be at least 1".to_owned());
     }
-    let kind = if messages.text { "text" } else { "binary" };
+    let kind = messages.kind();
     let settings = settings(
         common,
         &[
             ("conns", args.conns.to_string()),
             ("size", messages.size.to_string()),
-            ("kind", kind.to_owned()),
+            ("kind", kind.to_string()),
             ("verify", if messages.no_verify { "no" } else { "yes" }.to_owned()),
             ("duration", units::duration(args.duration)),
             ("warmup", units::duration(args.warmup)),
@@ -299,9 +288,9 @@ pub(crate) fn run(args: &EchoArgs) -> Result<Outcome, String> {
     );
     let setup = Setup::new(common, args.conns, 0, settings)?;
     let all_conns = setup.conns;
-    let (size, text, verifies) = (messages.size, messages.text, !messages.no_verify);
+    let (size, verifies) = (messages.size, !messages.no_verify);
     let mut conductor = Conductor::start(setup, true, move |_, dialing| {
-        let payload = Payload::new(size, text);
+        let payload = Payload::new(size, kind);
         match rate {
             Some(rate) => Echo::open(payload, verifies, rate, all_conns, dialing),
             None => Echo::closed(payload, verifies, depth, dialing),

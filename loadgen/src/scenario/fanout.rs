@@ -13,6 +13,7 @@ use super::{Outcome, counted, figure, report, settings};
 use crate::args::FanoutArgs;
 use crate::engine::Conductor;
 use crate::engine::board::Order;
+use crate::engine::payload::filler;
 use crate::engine::pilot::{Desk, Link, Script};
 use crate::engine::setup::Setup;
 use crate::observe::Work;
@@ -157,7 +158,7 @@ impl Script for Fanout {
 
 /// Runs it.
 pub(crate) fn run(args: &FanoutArgs) -> Result<Outcome, String> {
-    let (common, rate, size) = (&args.common, args.rate, args.size);
+    let (common, rate, size, kind) = (&args.common, args.rate, args.size, args.payload);
     if size < HEADER_BYTES {
         return Err(format!("--size is {size}; it must be at least {HEADER_BYTES}"));
     }
@@ -169,13 +170,15 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<Outcome, String> {
         &[
             ("subscribers", args.subscribers.to_string()),
             ("size", size.to_string()),
+            ("kind", kind.to_string()),
             ("duration", units::duration(args.duration)),
         ],
     );
     let setup = Setup::new(common, args.subscribers, 0, settings)?;
     let mut conductor = Conductor::start(setup, true, move |worker, _| {
-        let mut message: Vec<u8> = (0..=250u8).cycle().take(size).collect();
-        message[..8].copy_from_slice(MARK);
+        let mut message = MARK.to_vec();
+        message.resize(HEADER_BYTES, 0);
+        message.extend(filler(size - HEADER_BYTES, kind));
         Fanout { schedule: (worker == 0).then(|| Schedule::new(rate, 1, 1, 0)), message }
     })?;
     conductor.ramp()?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use longwire::{Conn, Dialer, Message};
 
-use super::{Outcome, counted, figure, report, settings};
+use super::{Outcome, counted, figure, report, say, settings, word};
 use crate::args::IdleArgs;
 use crate::engine::Conductor;
 use crate::engine::board::Order;
@@ -59,9 +59,7 @@ impl Script for Idle {
         for place in self.asked..last {
             if let Some(mut conn) = dialer.conn(desk.ids[place]) {
                 let number = conn.state().number;
-                if let Err(error) = conn.send_binary(self.payload.stamped(number, 0)) {
-                    desk.tally.error("cannot send", || error.to_string());
-                }
+                say(&mut self.payload, desk, &mut conn, number, 0);
             }
         }
         self.asked = last;
@@ -86,8 +84,9 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Outcome, String> {
         ],
     );
     let setup = Setup::new(common, args.conns, 0, settings)?.ping(args.ping);
+    let payload = word(common);
     let mut conductor =
-        Conductor::start(setup, true, |_, _| Idle { payload: Payload::new(16, false), asked: 0 })?;
+        Conductor::start(setup, true, move |_, _| Idle { payload: payload.clone(), asked: 0 })?;
     let ramp_seconds = conductor.ramp()?;
     let opened = conductor.total.counts.opened;
     let mut answered = None;

@@ -9,12 +9,22 @@ pub(crate) mod storm;
 
 use std::collections::BTreeMap;
 
+use longwire::Conn;
+
 use crate::args::Common;
+use crate::engine::payload::{Kind, Payload};
+use crate::engine::pilot::Desk;
 use crate::engine::{Conductor, Measured};
 use crate::observe::{Work, memory_figures, remarks, work_figures};
 use crate::report::{
-    Better, Figure, Latency, LoopKind, Report, SCHEMA, Unit, count_as_f64, utc_now,
+    Better, Compression, Figure, Latency, LoopKind, Report, SCHEMA, Transport, Unit, count_as_f64,
+    utc_now,
 };
+
+/// Bytes of the one message of a connection that has one thing to say.
+const WORD_BYTES: usize = 20;
+/// The same where compression was offered: most servers send less than that as it is.
+const DEFLATED_WORD_BYTES: usize = 1024;
 
 /// What a scenario found out.
 #[derive(Debug)]
@@ -28,10 +38,21 @@ pub(crate) struct Outcome {
 pub(crate) fn settings(common: &Common, own: &[(&str, String)]) -> BTreeMap<String, String> {
     let mut settings: BTreeMap<String, String> =
         own.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    for (name, on) in [("direct-descriptors", common.direct_descriptors)] {
+    for (name, on) in [
+        ("direct-descriptors", common.direct_descriptors),
+        ("insecure", common.tls.insecure),
+        ("deflate", common.deflate.deflate),
+        ("deflate-takeover", common.deflate.deflate_takeover),
+    ] {
         if on {
             settings.insert(name.to_owned(), "yes".to_owned());
         }
+    }
+    if let Some(file) = &common.tls.ca {
+        settings.insert("ca".to_owned(), file.display().to_string());
+    }
+    if let Some(name) = &common.tls.tls_name {
+        settings.insert("tls-name".to_owned(), name.clone());
     }
     settings.insert("handshakes".to_owned(), common.handshakes.to_string());
     if let Some(command) = &common.server {
@@ -62,6 +83,8 @@ pub(crate) fn report(
         scenario: scenario.to_owned(),
         loop_kind,
         url: setup.url.text.clone(),
+        transport: if setup.url.tls { Transport::Tls } else { Transport::Tcp },
+        compression: compression(conductor),
         settings: setup.settings.clone(),
         machine: crate::machine::Machine::here(),
         backend: setup.backend.clone(),
@@ -74,6 +97,44 @@ pub(crate) fn report(
         mismatches: conductor.total.counts.mismatches,
         notes,
     }
+}
+
+/// What came of the offer to compress, if it was made.
+fn compression(conductor: &Conductor) -> Option<Compression> {
+    let counts = &conductor.total.counts;
+    let (opened_conns, agreed_conns) = (counts.opened, counts.compressed);
+    conductor.setup.offers_compression().then_some(Compression { opened_conns, agreed_conns })
+}
+
+/// What a connection says that has one thing to say: short, but long enough to be compressed where
+/// that was offered.
+fn word(common: &Common) -> Payload {
+    if common.deflate.deflate {
+        return Payload::new(DEFLATED_WORD_BYTES, Kind::Json);
+    }
+    Payload::new(WORD_BYTES, Kind::Binary)
+}
+
+/// Sends the message of this connection.
+fn say<S>(
+    payload: &mut Payload,
+    desk: &mut Desk,
+    conn: &mut Conn<'_, S>,
+    number: u32,
+    sequence: u32,
+) -> bool {
+    let is_text = payload.is_text();
+    let message = payload.stamped(number, sequence);
+    let sent = if is_text {
+        // It was made as text, with a stamp of digits.
+        conn.send_text(std::str::from_utf8(message).unwrap_or_default())
+    } else {
+        conn.send_binary(message)
+    };
+    if let Err(error) = &sent {
+        desk.tally.error("cannot send", || error.to_string());
+    }
+    sent.is_ok()
 }
 
 /// A figure.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use longwire::{Close, Conn, ConnId, Dialer, Message};
 
 use super::echo::{Echo, Talk};
-use super::{Outcome, counted, figure, report, settings};
+use super::{Outcome, counted, figure, report, say, settings};
 use crate::args::SlowArgs;
 use crate::engine::Conductor;
 use crate::engine::board::Order;
@@ -35,7 +35,7 @@ struct Slow {
     echo: Echo,
     /// Connections of this thread with this number and above are slow.
     good: u32,
-    message: Vec<u8>,
+    message: Payload,
     slow_ids: Vec<ConnId>,
     push_at: Instant,
     /// Given up by us.
@@ -45,15 +45,15 @@ struct Slow {
 impl Slow {
     /// A thread's share of `good` connections that talk at `rate`, and of `readers` that do not
     /// read; what rounding leaves over is good.
-    fn new(size: usize, rate: f64, good: u64, readers: u64, dialing: &Dialing) -> Self {
+    fn new(message: Payload, rate: f64, good: u64, readers: u64, dialing: &Dialing) -> Self {
         let slow_before = |conn: u64| conn * readers / (good + readers);
         let slow = slow_before(dialing.first + dialing.conns) - slow_before(dialing.first);
         let own_good = dialing.conns - slow;
         let share = Dialing { conns: own_good, ..dialing.clone() };
         Self {
-            echo: Echo::open(Payload::new(size, false), true, rate, good, &share),
+            echo: Echo::open(message.clone(), true, rate, good, &share),
             good: u32::try_from(own_good).unwrap_or(u32::MAX),
-            message: vec![b's'; size],
+            message,
             slow_ids: Vec::new(),
             push_at: Instant::now(),
             aborted: false,
@@ -61,13 +61,13 @@ impl Slow {
     }
 
     /// Gives slow readers more to send.
-    fn push(&mut self, dialer: &mut Dialer<'_, Link<Talk>>) {
+    fn push(&mut self, desk: &mut Desk, dialer: &mut Dialer<'_, Link<Talk>>) {
         for id in &self.slow_ids {
             let Some(mut conn) = dialer.conn(*id) else { continue };
             conn.pause_receive();
-            while conn.queued_bytes() < QUEUED_BYTES_MAX && conn.send_binary(&self.message).is_ok()
-            {
-            }
+            while conn.queued_bytes() < QUEUED_BYTES_MAX
+                && say(&mut self.message, desk, &mut conn, 0, 0)
+            {}
         }
     }
 }
@@ -110,7 +110,7 @@ impl Script for Slow {
             Order::Second => {
                 if dialer.now() >= self.push_at {
                     self.push_at = dialer.now() + PUSH_EVERY;
-                    self.push(dialer);
+                    self.push(desk, dialer);
                 }
                 Some(echo.map_or(self.push_at, |echo| echo.min(self.push_at)))
             }
@@ -130,7 +130,7 @@ impl Script for Slow {
 
 /// Runs it.
 pub(crate) fn run(args: &SlowArgs) -> Result<Outcome, String> {
-    let (common, rate, size) = (&args.common, args.rate, args.size);
+    let (common, rate, size, kind) = (&args.common, args.rate, args.size, args.payload);
     let (good, readers) = (args.conns as u64, args.readers as u64);
     if good == 0 || readers == 0 {
         return Err("--conns and --readers must be at least 1".to_owned());
@@ -141,12 +141,13 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Outcome, String> {
             ("conns", args.conns.to_string()),
             ("readers", args.readers.to_string()),
             ("size", size.to_string()),
+            ("kind", kind.to_string()),
             ("duration", units::duration(args.duration)),
         ],
     );
     let setup = Setup::new(common, args.conns + args.readers, 0, settings)?;
     let mut conductor = Conductor::start(setup, true, move |_, dialing| {
-        Slow::new(size, rate, good, readers, dialing)
+        Slow::new(Payload::new(size, kind), rate, good, readers, dialing)
     })?;
     conductor.ramp()?;
     conductor.go_on(Order::Run, WARMUP)?;

@@ -9,7 +9,9 @@ use std::path::Path;
 use crate::expect::Check;
 use crate::report::{Latency, Report, STATISTICS, Sample, Unit, count_as_f64};
 use crate::show::chart::{Chart, Series, XAxis};
-use crate::show::{figure_text, generator_text, loop_text, printable, write_output};
+use crate::show::{
+    figure_text, generator_text, loop_text, printable, transport_text, write_output,
+};
 use crate::units;
 
 const TEMPLATE: &str = include_str!("report.html");
@@ -75,8 +77,9 @@ fn summary(report: &Report) -> String {
         let _ = writeln!(html, "<p class=\"loop\">{}</p>", escape(&loop_text(kind)));
     }
     let text = format!(
-        "{}. Started {}; loadgen {}.",
+        "{}. {}. Started {}; loadgen {}.",
         generator_text(report),
+        transport_text(report),
         report.started_at,
         report.version
     );

@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::report::{LoopKind, Report, Unit, count_as_f64};
+use crate::report::{Compression, LoopKind, Report, Transport, Unit, count_as_f64};
 use crate::units;
 
 /// The loop kind, and what the latencies of such a run can and cannot say.
@@ -50,6 +50,27 @@ pub(crate) fn generator_text(report: &Report) -> String {
         report.threads,
         report.backend
     )
+}
+
+/// What the messages went through: TLS or not, compressed or not.
+pub(crate) fn transport_text(report: &Report) -> String {
+    let transport = match report.transport {
+        Transport::Tcp => "no TLS",
+        Transport::Tls => "TLS",
+    };
+    let compression = match report.compression {
+        None => "compression not offered".to_owned(),
+        Some(Compression { agreed_conns: 0, .. }) => {
+            "compression offered, and declined by the server".to_owned()
+        }
+        Some(Compression { opened_conns, agreed_conns }) if agreed_conns < opened_conns => format!(
+            "permessage-deflate agreed on {} of {} connections only",
+            units::count(agreed_conns),
+            units::count(opened_conns)
+        ),
+        Some(_) => "permessage-deflate agreed on every connection".to_owned(),
+    };
+    format!("{transport}; {compression}")
 }
 
 /// The machine in one line.
@@ -131,6 +152,21 @@ mod tests {
             loop_text(LoopKind::Open { rate: 50_000.0 }),
             "open loop, 50,000 messages/s: latency from the intended instant"
         );
+    }
+
+    #[test]
+    fn transport_says_whether_the_server_agreed_on_compression() {
+        let mut report = sample::report();
+        assert_eq!(transport_text(&report), "no TLS; compression not offered");
+        report.transport = Transport::Tls;
+        for (agreed_conns, words) in [
+            (0, "TLS; compression offered, and declined by the server"),
+            (3, "TLS; permessage-deflate agreed on 3 of 1,000 connections only"),
+            (1000, "TLS; permessage-deflate agreed on every connection"),
+        ] {
+            report.compression = Some(Compression { opened_conns: 1000, agreed_conns });
+            assert_eq!(transport_text(&report), words);
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use crate::machine::Machine;
-use crate::report::{Better, ErrorCount, Figure, Latency, LoopKind, Report, SCHEMA, Sample, Unit};
+use crate::report::{
+    Better, ErrorCount, Figure, Latency, LoopKind, Report, SCHEMA, Sample, Transport, Unit,
+};
 
 /// An open loop of 60 s on 1,000 connections; the server stalls for a second in its middle.
 pub(crate) fn report() -> Report {
@@ -16,6 +18,8 @@ pub(crate) fn report() -> Report {
         scenario: "echo".to_owned(),
         loop_kind: Some(LoopKind::Open { rate: 50_000.0 }),
         url: "ws://127.0.0.1:9001/echo?a=1&b=<2>".to_owned(),
+        transport: Transport::Tcp,
+        compression: None,
         settings: settings(),
         machine: Machine {
             cpu: "Intel(R) Xeon(R) Processor".to_owned(),

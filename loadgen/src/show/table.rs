@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 
 use crate::expect::Check;
 use crate::report::{Latency, Report};
-use crate::show::{figure_text, generator_text, loop_text, printable};
+use crate::show::{figure_text, generator_text, loop_text, printable, transport_text};
 use crate::units;
 
 /// Columns of a terminal that nobody widened.
@@ -76,6 +76,7 @@ fn head(report: &Report, style: Style) -> String {
         push_wrapped(&mut text, INDENT, &loop_text(kind));
     }
     push_wrapped(&mut text, INDENT, &generator_text(report));
+    push_wrapped(&mut text, INDENT, &transport_text(report));
     let settings: Vec<String> =
         report.settings.iter().map(|(name, value)| printable(&format!("{name} {value}"))).collect();
     if !settings.is_empty() {

@@ -12,7 +12,7 @@ use crate::servers::{Fault, Running};
 use crate::{command, loadgen};
 
 /// Runs it; the only line on standard error has to hold all of `wanted`.
-fn fails(args: &str, wanted: &[&str]) {
+pub(crate) fn fails(args: &str, wanted: &[&str]) {
     let run = loadgen(args);
     assert_eq!(run.code, 2, "{args}: {run:?}");
     assert_eq!(run.stdout, "", "{args}");
@@ -53,12 +53,13 @@ fn server_that_is_none_is_one_line() {
     );
     fails(&format!("echo {} -q", answering(b"SSH-2.0-x\r\n")), &["not a WebSocket server"]);
     fails(&format!("echo {} -q", answering(b"")), &["closed before it answered"]);
+    let url = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").replace("ws://", "wss://");
+    fails(&format!("echo {url} -q --insecure"), &["no TLS connection", "use ws://"]);
 }
 
 #[test]
 fn unknown_host_and_wrong_url_are_one_line() {
     fails("ws://no-such-host.invalid/ -q", &["no-such-host.invalid"]);
-    fails("wss://127.0.0.1/ -q", &["TLS"]);
     fails("http://127.0.0.1/ -q", &["ws://"]);
     fails("echo 127.0.0.1:9001 -q", &["ws://"]);
 }

@@ -5,7 +5,19 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use longwire::{BackendChoice, CloseCode, Conn, ConnId, Conns, Handle, Handler, Message, Server};
+use longwire::{
+    BackendChoice, CloseCode, Compression, Conn, ConnId, Conns, Handle, Handler, Message, Server,
+};
+
+use crate::authority::Authority;
+
+/// What a server speaks beside WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Speech {
+    pub(crate) tls: bool,
+    /// Whether it agrees on permessage-deflate.
+    pub(crate) deflate: bool,
+}
 
 /// What a server does wrong, if anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +156,7 @@ impl Handler for Broadcast {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
+    speech: Speech,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
@@ -151,12 +164,26 @@ pub(crate) struct Running {
 impl Running {
     /// An echo server.
     pub(crate) fn echo(backend: BackendChoice, fault: Fault) -> Self {
-        Self::start(backend, move || Echo { fault, count: 0, stalls_at: None })
+        Self::echo_that_speaks(backend, fault, Speech::default())
+    }
+
+    /// An echo server over TLS, or with compression.
+    pub(crate) fn echo_that_speaks(backend: BackendChoice, fault: Fault, speech: Speech) -> Self {
+        Self::start(backend, speech, move || Echo { fault, count: 0, stalls_at: None })
     }
 
     /// A server that broadcasts.
     pub(crate) fn broadcast(backend: BackendChoice, delivery: Delivery) -> Self {
-        Self::start(backend, move || Broadcast {
+        Self::broadcast_that_speaks(backend, delivery, Speech::default())
+    }
+
+    /// A server that broadcasts over TLS, or with compression.
+    pub(crate) fn broadcast_that_speaks(
+        backend: BackendChoice,
+        delivery: Delivery,
+        speech: Speech,
+    ) -> Self {
+        Self::start(backend, speech, move || Broadcast {
             delivery,
             subscribers: Vec::new(),
             said: VecDeque::new(),
@@ -166,23 +193,30 @@ impl Running {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/echo", self.addr)
+        let scheme = if self.speech.tls { "wss" } else { "ws" };
+        format!("{scheme}://{}/echo", self.addr)
     }
 
     fn start<H: Handler>(
         backend: BackendChoice,
+        speech: Speech,
         handler: impl Fn() -> H + Send + Sync + 'static,
     ) -> Self {
-        let server = Server::builder()
-            .listen(([127, 0, 0, 1], 0).into())
+        let builder = Server::builder()
             .backend(backend)
             .workers(1)
             .message_bytes_max(1 << 20)
-            .build()
-            .unwrap();
+            .compression(speech.deflate.then(Compression::new));
+        let addr = ([127, 0, 0, 1], 0).into();
+        let builder = if speech.tls {
+            builder.listen_tls(addr, Authority::of_tests().tls())
+        } else {
+            builder.listen(addr)
+        };
+        let server = builder.build().unwrap();
         let (addr, handle) = (server.local_addr().unwrap(), server.handle());
         let run = move || drop(server.run(|_| handler()).unwrap());
-        Self { addr, handle, thread: Some(thread::spawn(run)) }
+        Self { addr, speech, handle, thread: Some(thread::spawn(run)) }
     }
 }
 
