@@ -75,6 +75,7 @@ bench-floor: ## CPU per message of the server and of loadgen, against a bare ech
 	$(CARGO) build --release -p loadgen
 	$(CARGO) bench --bench floor -- echo
 	$(CARGO) bench --bench floor -- generator
+	$(CARGO) bench --bench floor -- secure
 
 bench: ## longwire beside other servers, into docs/BENCHMARKS.md (half an hour)
 	benches/peers/setup
@@ -90,6 +91,7 @@ bench-polling: ## HTTP polling, long polling and push: bytes, server CPU, delay
 	cd benches/polling && $(CARGO) run --release
 
 bench-memory: ## Resident bytes of an idle connection
+	$(CARGO) build --release -p loadgen
 	$(CARGO) bench --bench floor -- memory
 
 bench-accept: ## Server CPU per connection opened

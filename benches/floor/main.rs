@@ -1,10 +1,11 @@
 //! What longwire costs above the bare kernel, in CPU time of the server and in memory.
 //!
-//! Four measurements, each of a program as its own process: `echo` (server CPU per
+//! Five measurements, each of a program as its own process: `echo` (server CPU per
 //! message beside a bare server that makes the same system calls and knows no WebSocket), `memory`
-//! (resident bytes per idle connection) and `accept` (server CPU per connection opened, handshake
-//! included, beside bare accepting and registering), and `generator` (CPU of `loadgen` per message
-//! beside that of the bare server it drives). The speed of a machine drifts by more than
+//! (resident bytes per idle connection), `accept` (server CPU per connection opened, handshake
+//! included, beside bare accepting and registering), `secure` (server CPU per message over TLS,
+//! beside that without it and what the cipher alone takes; with compression, beside `ws` under
+//! Node.js), and `generator` (CPU of `loadgen` per message beside that of the bare server it drives). The speed of a machine drifts by more than
 //! the differences of interest, so only ratios of neighbouring slices are judged.
 //!
 //! Throughput and latency are not measured here: they say how fast one core of the client is.
@@ -13,18 +14,22 @@ mod accept;
 mod bare_epoll;
 mod bare_uring;
 mod cell;
+mod cipher;
 mod core;
 mod crowd;
 mod debt;
 mod echo;
 mod frame;
 mod generator;
+mod idle;
 mod load;
+mod loadgen;
 mod machine;
 mod memory;
 mod options;
 mod process_stat;
 mod report;
+mod secure;
 mod server;
 mod upgrade;
 
@@ -85,6 +90,10 @@ fn run(options: &Options) -> io::Result<Verdict> {
         Command::Accept => {
             println!("{}", machine::line());
             accept::run(options)
+        }
+        Command::Secure => {
+            println!("{}", machine::line());
+            secure::run(options)
         }
         Command::Generator => {
             println!("{}", machine::line());

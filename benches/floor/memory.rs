@@ -7,12 +7,12 @@
 use std::io;
 use std::time::Duration;
 
-use crate::core;
 use crate::crowd::{self, Crowd, Manner};
 use crate::options::{Backend, Options};
 use crate::process_stat::{Memory, kernel_slab_bytes};
 use crate::report::{self, MemoryRow, Verdict};
 use crate::server::Server;
+use crate::{core, idle};
 
 /// Largest acceptable resident bytes per idle connection.
 const BAR_BYTES: f64 = 160.0;
@@ -37,6 +37,7 @@ pub(crate) fn run(options: &Options) -> io::Result<Verdict> {
         verdict = verdict.and(row.verdict());
     }
     report::print_memory_notes();
+    verdict = verdict.and(idle::run(options, count)?);
     report::print_verdict(verdict);
     Ok(verdict)
 }

@@ -14,8 +14,11 @@ What longwire costs above the bare kernel.
 
   cargo bench --bench floor -- echo      server CPU per message, against a bare echo
   cargo bench --bench floor -- memory    resident bytes per idle connection
+  cargo bench --bench floor -- secure    server CPU per message over TLS, and with compression
   cargo bench --bench floor -- accept    server CPU per connection opened
   cargo bench --bench floor -- generator CPU of loadgen per message, against the bare echo's
+
+secure, generator and part of memory have loadgen as client: `cargo build --release -p loadgen`.
 
 The server runs on core 0 and the client on core 1. The bare server makes the same system calls
 as longwire for the same bytes, but knows no WebSocket: what longwire costs more is its own work.
@@ -26,7 +29,7 @@ the range over all rounds are shown. Anything else that runs on the machine wide
 Options
   --backend NAME     epoll, io_uring or both (default: both)
   --cells A,B,...    echo: only these cells (default: all)
-  --rounds N         pairs of slices per cell (default: 7; accept, generator: 3)
+  --rounds N         pairs of slices per cell (default: 7; accept, generator, secure: 3)
   --seconds S        echo: length of a slice (default: 0.7)
   --count N          memory, accept: connections (default: 19000, or what descriptors allow)
   --server PATH      measure this program instead of the longwire built with the benchmark
@@ -43,6 +46,7 @@ pub(crate) enum Command {
     Echo,
     Memory,
     Accept,
+    Secure,
     Generator,
     /// The bare server, as child process. Not for users.
     Bare,
@@ -93,6 +97,7 @@ impl Options {
                 "echo" => options.command = Command::Echo,
                 "memory" => options.command = Command::Memory,
                 "accept" => options.command = Command::Accept,
+                "secure" => options.command = Command::Secure,
                 "generator" => options.command = Command::Generator,
                 "bare" => options.command = Command::Bare,
                 "-h" | "--help" | "help" => {
@@ -109,7 +114,7 @@ impl Options {
                 }
                 other => {
                     return Err(format!(
-                        "`{other}` is not one of echo, memory, accept, generator, --help"
+                        "`{other}` is not one of echo, memory, accept, secure, generator, --help"
                     ));
                 }
             }

@@ -115,6 +115,19 @@ pub(crate) fn print_memory_notes() {
     );
 }
 
+pub(crate) fn print_idle_head(count: usize) {
+    println!("resident bytes per connection, {count} idle connections that have had one answer");
+    println!("{:<9} {:<9} {:>9} {:>6}", "speaks", "backend", "resident", "bar");
+}
+
+/// Prints a row, and judges it if there is a bar.
+pub(crate) fn print_idle(speech: &str, backend: &str, bytes: f64, bar: Option<f64>) -> Verdict {
+    let verdict = bar.map_or(Verdict::Within, |bar| Verdict::of(bytes, bar));
+    let judged = bar.map_or_else(String::new, |bar| format!(" {bar:>6.0}  {}", verdict.word()));
+    println!("{speech:<9} {backend:<9} {bytes:>9.1}{judged}");
+    verdict
+}
+
 pub(crate) fn print_verdict(verdict: Verdict) {
     match verdict {
         Verdict::Within => println!("every figure is within its bar"),
@@ -122,7 +135,8 @@ pub(crate) fn print_verdict(verdict: Verdict) {
     }
 }
 
-fn median(figures: &[f64]) -> f64 {
+/// The middle of them.
+pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

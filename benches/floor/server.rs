@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, PipeReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -43,12 +44,23 @@ impl Server {
         message_bytes_max: usize,
         conns_max: usize,
     ) -> io::Result<Self> {
+        Self::longwire_with(options, backend, message_bytes_max, conns_max, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn longwire_with(
+        options: &Options,
+        backend: Backend,
+        message_bytes_max: usize,
+        conns_max: usize,
+        flags: &[&str],
+    ) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(LAUNCH).arg(&options.server);
         command.args(["echo", "--listen", "127.0.0.1:0", "--workers", "1"]);
         command.args(["--cores", &core::SERVER.to_string(), "--backend", backend.name()]);
         command.args(["--message-bytes-max", &message_bytes_max.to_string()]);
-        command.args(["--conns-max", &conns_max.to_string()]);
+        command.args(["--conns-max", &conns_max.to_string()]).args(flags);
         Self::start(command, format!("longwire ({})", backend.name()))
     }
 
@@ -72,6 +84,15 @@ impl Server {
         command.args(["--message-bytes", &message_bytes.to_string()]);
         command.args(["--reply-bytes", &reply_bytes.to_string()]);
         Self::start(command, "the bare server".to_owned())
+    }
+
+    /// `ws` under Node.js with compression, confined to the server's core: it compresses on threads
+    /// of its own.
+    pub(crate) fn node_with_deflate(script: &Path) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([LAUNCH, "taskset", "--cpu-list", &core::SERVER.to_string(), "node"]);
+        command.arg(script).args(["--listen", "127.0.0.1:0", "--mode", "echo", "--deflate"]);
+        Self::start(command, "ws under Node.js".to_owned())
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -5,6 +5,7 @@ const HELP = `Options
   --listen ADDR    where to listen (default: 127.0.0.1:9001)
   --mode MODE      echo, or broadcast: a message goes to every connection (default: echo)
   --threads N      1 is all there is
+  --deflate        permessage-deflate at level 1 (ws only)
   --help           this text
 `
 
@@ -12,13 +13,17 @@ const HELP = `Options
 exports.MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
 exports.parse = function (name, typed) {
-  const result = { host: '127.0.0.1', port: 9001, mode: 'echo' }
+  const result = { host: '127.0.0.1', port: 9001, mode: 'echo', deflate: false }
   const words = [...typed]
   while (words.length > 0) {
     const flag = words.shift()
     if (flag === '--help' || flag === '-h') {
       process.stdout.write(`${name}: echo and broadcast server\n\n${HELP}`)
       process.exit(0)
+    }
+    if (flag === '--deflate' && name === 'ws') {
+      result.deflate = true
+      continue
     }
     if (!['--listen', '--mode', '--threads'].includes(flag)) {
       refuse(name, `\`${flag}\` is not an option; --help lists them`)

@@ -5,12 +5,13 @@
 const { WebSocketServer } = require('ws')
 const { MESSAGE_BYTES_MAX, parse } = require('./arguments.js')
 
-const { host, port, mode } = parse('ws', process.argv.slice(2))
+const { host, port, mode, deflate } = parse('ws', process.argv.slice(2))
 const server = new WebSocketServer({
   host,
   port,
   maxPayload: MESSAGE_BYTES_MAX,
-  perMessageDeflate: false,
+  // Level 1 is longwire's default, so that both do the same work.
+  perMessageDeflate: deflate && { zlibDeflateOptions: { level: 1 } },
   // Linux cuts it to net.core.somaxconn; the default of Node.js is 511.
   backlog: 4096,
   // Broadcasting is done from this set, so that an echo server need not keep it.
