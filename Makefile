@@ -2,8 +2,9 @@
 
 CARGO ?= cargo
 SIM_SEEDS ?= 20000
+ATTACK_SECONDS ?= 60
 
-.PHONY: help run test check fmt clippy doc deny miri sim fuzz autobahn conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri sim fuzz attack autobahn autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +19,7 @@ test: ## Every test, installing what they need: unit, simulation, end to end, re
 	tests/run-clients epoll io_uring
 	tests/conform
 	tests/autobahn/run epoll io_uring+tls
+	$(CARGO) bench --bench attack -- --short
 
 check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, Miri
 
@@ -53,6 +55,9 @@ test-clients: ## node ws, Python websockets and Chromium against both backends
 	tests/setup
 	$(CARGO) build --release
 	tests/run-clients epoll io_uring
+
+attack: ## A dozen attacks at once on a server in 512 MiB, for ATTACK_SECONDS, beside a good client
+	$(CARGO) bench --bench attack -- --seconds $(ATTACK_SECONDS)
 
 autobahn: ## 385 cases of the Autobahn suite, both backends, with and without TLS
 	$(CARGO) build --release
