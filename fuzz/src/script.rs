@@ -130,8 +130,9 @@ impl<'a> Script<'a> {
 
     fn act(&mut self, rig: &mut Rig, how: u8) {
         match how {
-            0..4 => rig.hold(true),
-            4..8 => rig.hold(false),
+            0..3 => rig.hold(true),
+            3..6 => rig.hold(false),
+            6 | 7 => rig.press(how == 6),
             _ => {
                 let code = [1000, 1001, 1011, 3000][usize::from(how & 3)];
                 rig.close(code, if how & 4 == 0 { "" } else { "bye" });

@@ -8,10 +8,12 @@
 mod compression;
 mod heads;
 mod rig;
+mod setting;
 
 pub use compression::{Agreed, Deflater, Inflater, TAIL, judge_answer, judge_offer, offer};
 pub use heads::{HeadVerdict, Limits as HeadLimits, accept_response, head_verdict, scan_in_pieces};
-pub use rig::{App, Compression, Fact, Options, Outcome, Rig};
+pub use rig::{Fact, Outcome, Rig};
+pub use setting::{App, Compression, Options};
 
 use std::net::SocketAddr;
 

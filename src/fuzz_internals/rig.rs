@@ -6,18 +6,18 @@
 //! was told, so that a model can be told the same.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::buf::{Block, Pool, PoolConfig, Segment};
+use crate::buf::{Block, RECEIVE_BLOCK_BYTES, Segment};
 use crate::conn::{
-    Close, Collected, Connection, Core, DirectRoom, Ending, Engines, Event, HeadStatus, Input,
-    MaskKeys, Message, MessageKind, Phase, SendError, Source, Step, Terms,
+    Close, Collected, Connection, Core, DirectRoom, Ending, Event, HeadStatus, Input, Message,
+    MessageKind, Phase, SendError, Source, Step, Terms,
 };
-use crate::metrics::Metrics;
-use crate::policy::{CompressionLimits, Limits, Tick, Ticks};
+use crate::policy::Tick;
+use crate::proto::deflate::{Deflater, Inflater};
 use crate::proto::handshake::Upgrade;
-use crate::proto::handshake::extensions::DeflatePolicy;
 use crate::proto::{CloseCode, Role};
+
+use super::setting::{App, Options, RECEIVE_BLOCKS_MAX, core};
 
 /// The example of RFC 6455 §1.2, up to what may follow.
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
@@ -26,46 +26,6 @@ const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade
 /// The answer to it, up to what may follow.
 const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
-
-/// What the application does with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum App {
-    /// Nothing.
-    Listen,
-    /// Sends it back from where it lies.
-    Echo,
-    /// Sends a copy back, and closes with 4000 if the message begins with `!`.
-    Copy,
-}
-
-/// What is agreed about compression.
-#[derive(Clone, Copy, Debug)]
-pub struct Compression {
-    pub context_takeover: bool,
-    pub window_bits_max: u8,
-    pub message_bytes_min: usize,
-}
-
-/// How a connection is set up. Spans are ticks.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    pub client: bool,
-    pub app: App,
-    pub compression: Option<Compression>,
-    pub frame_bytes_max: usize,
-    pub message_bytes_max: usize,
-    pub empty_fragments_max: u16,
-    /// Given back at one each tick.
-    pub control_frames_burst: u16,
-    pub pongs_queued_max: u16,
-    pub send_high_water_bytes: usize,
-    pub send_bytes_max: usize,
-    pub ping_interval: u32,
-    pub pong: u32,
-    pub message: u32,
-    pub close: u32,
-    pub linger: u32,
-}
 
 /// Something the connection was told, or did that a model cannot know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,6 +240,12 @@ impl Rig {
         self.pump();
     }
 
+    /// The core is short of memory, or no longer.
+    pub fn press(&mut self, on: bool) {
+        self.core.is_pressed = on;
+        self.pump();
+    }
+
     /// Time goes by, tick by tick.
     pub fn sleep(&mut self, ticks: u32) {
         for _ in 0..ticks {
@@ -313,9 +279,7 @@ impl Rig {
         self.break_off();
         assert!(self.closed.is_some(), "a connection that has ended asks to be closed");
         self.connection.release(&mut self.core);
-        let blocks =
-            self.core.pool.take_receive().is_some() && self.core.pool.take_receive().is_some();
-        assert!(blocks, "every receive block has come back");
+        self.check_memory();
         assert_eq!(self.closes.len(), usize::from(self.opened), "one close event per open");
         Outcome {
             messages: self.messages,
@@ -325,6 +289,18 @@ impl Rig {
             closed,
             facts: self.facts,
         }
+    }
+
+    /// Once what is kept for the next message is given back, only what a core always has is left.
+    fn check_memory(&mut self) {
+        // Each call frees half.
+        (0..64).for_each(|_| self.core.trim());
+        let blocks_bytes = RECEIVE_BLOCKS_MAX * RECEIVE_BLOCK_BYTES;
+        assert!(self.core.pool.held_bytes() <= blocks_bytes, "every block has come back");
+        let engines_bytes = Inflater::HELD_BYTES + Deflater::held_bytes(15);
+        assert!(self.core.engines.held_bytes() <= engines_bytes, "every engine has come back");
+        let receive_blocks = [(); RECEIVE_BLOCKS_MAX].map(|()| self.core.pool.take_receive());
+        assert!(receive_blocks.iter().all(Option::is_some), "no receive block is lent");
     }
 
     fn arrive(&mut self, bytes: &[u8]) {
@@ -553,47 +529,5 @@ fn judge(connection: &mut Connection, head: &[u8], core: &mut Core) -> bool {
             connection.refuse(refusal, core);
             false
         }
-    }
-}
-
-/// A core that keeps little memory, so that blocks are moved as often as can be.
-fn core(options: &Options) -> Core {
-    let mut limits = Limits {
-        frame_bytes_max: options.frame_bytes_max,
-        message_bytes_max: options.message_bytes_max,
-        empty_fragments_max: options.empty_fragments_max,
-        control_frames_per_second: 8,
-        control_frames_burst: options.control_frames_burst,
-        pongs_queued_max: options.pongs_queued_max,
-        send_high_water_bytes: options.send_high_water_bytes,
-        send_bytes_max: options.send_bytes_max,
-        compression: options.compression.map(|compression| CompressionLimits {
-            policy: DeflatePolicy {
-                context_takeover: compression.context_takeover,
-                window_bits_max: compression.window_bits_max,
-            },
-            level: 1,
-            message_bytes_min: compression.message_bytes_min,
-        }),
-        ..Limits::default()
-    };
-    limits.timeouts.ping_interval = Some(Ticks(options.ping_interval));
-    limits.timeouts.pong = Ticks(options.pong);
-    limits.timeouts.message = Ticks(options.message);
-    limits.timeouts.close = Ticks(options.close);
-    limits.timeouts.linger = Ticks(options.linger);
-    // The peer of a model may stand still for as long as it likes.
-    limits.timeouts.write_stall = Ticks(u32::MAX);
-    Core {
-        pool: Pool::new(PoolConfig { receive_blocks_max: 2, spare_bytes_max: 1 << 17 }),
-        outboxes: Vec::new(),
-        engines: Engines::default(),
-        scratch: Vec::new(),
-        attached_bytes: 0,
-        is_pressed: false,
-        limits,
-        now: Tick(1000),
-        keys: MaskKeys::default(),
-        metrics: Arc::new(Metrics::default()),
     }
 }
