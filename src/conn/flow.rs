@@ -56,7 +56,8 @@ impl Connection {
     pub(super) fn poll_receive_step(&mut self, core: &mut Core) -> Option<Step> {
         let queued = self.queued_bytes();
         let high_water = if core.is_pressed { 0 } else { core.limits.send_high_water_bytes };
-        let held = self.held || self.is_throttled(core.now);
+        // Once a Close frame is on its way, the peer's answer is all that is waited for.
+        let held = self.phase == Phase::Open && (self.held || self.is_throttled(core.now));
         if !self.receive_paused && (held || queued > high_water) {
             self.receive_paused = true;
             return Some(Step::PauseReceive);
