@@ -155,6 +155,14 @@ impl Pool {
         }
     }
 
+    /// Frees all sized blocks that are not lent: memory is scarce.
+    pub(crate) fn release_spare(&mut self) {
+        for class in &mut self.classes {
+            *class = Class::default();
+        }
+        self.spare_bytes = 0;
+    }
+
     /// Whether `trim` still has something to free.
     pub(crate) fn has_spare(&self) -> bool {
         self.spare_bytes > 0

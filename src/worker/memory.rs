@@ -33,6 +33,12 @@ impl MemoryShare {
     pub(super) fn level(&self) -> Level {
         self.level
     }
+
+    fn report(&mut self, held_bytes: usize) {
+        self.reported_bytes = held_bytes;
+        self.share.set_bytes(held_bytes);
+        self.level = self.share.level();
+    }
 }
 
 impl<D: Driver, A: Application<D>> Worker<D, A> {
@@ -46,9 +52,13 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             return;
         }
         memory.looked_at = now;
-        memory.reported_bytes = held_bytes;
-        memory.share.set_bytes(held_bytes);
-        memory.level = memory.share.level();
+        memory.report(held_bytes);
+        if memory.level >= Level::RefuseNew && self.core.pool.has_spare() {
+            // Nobody is to be closed for what is only kept for the next message; least of all for
+            // what the last one that was closed has left behind.
+            self.core.pool.release_spare();
+            memory.report(self.core.held_bytes());
+        }
         self.core.is_pressed = memory.level >= Level::PauseReading;
         // Those that were told to go have a second to take their Close frame; to choose others
         // before that would close more than it takes.
