@@ -1,4 +1,4 @@
-"""Turns a report of the Autobahn fuzzing client into a verdict.
+"""Turns a report of the Autobahn TestSuite, as client or as server, into a verdict.
 
     judge.py sample|full BACKEND REPORT_DIR
 
