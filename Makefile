@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test check fmt clippy doc deny miri sim fuzz attack autobahn autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,11 +14,12 @@ run: ## Builds and starts the server on 127.0.0.1:9001
 
 test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
 	tests/setup
-	$(CARGO) build --release --workspace
+	$(CARGO) build --release --workspace --examples
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
 	tests/conform
 	tests/autobahn/run epoll io_uring+tls
+	tests/autobahn/run-client epoll io_uring+takeover
 	$(CARGO) bench --bench attack -- --short
 
 check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, Miri
@@ -66,6 +67,10 @@ autobahn: ## 385 cases of the Autobahn suite, both backends, with and without TL
 autobahn-full: ## All 517 cases; ten minutes and more for each of the four
 	$(CARGO) build --release
 	tests/autobahn/run --full
+
+autobahn-client: ## The same cases against the client role, with and without context takeover
+	$(CARGO) build --release --example autobahn_client
+	tests/autobahn/run-client
 
 conform: ## 780 conformance cases against both backends, without Python
 	$(CARGO) build --release --workspace
