@@ -16,10 +16,14 @@ mod backends;
 mod certificates;
 #[path = "end_to_end/client.rs"]
 mod client;
+#[path = "end_to_end/compressed.rs"]
+mod compressed;
 #[path = "end_to_end/dialing.rs"]
 mod dialing;
 #[path = "end_to_end/endings.rs"]
 mod endings;
+#[path = "end_to_end/flow.rs"]
+mod flow;
 #[path = "end_to_end/hostile.rs"]
 mod hostile;
 #[path = "end_to_end/listening.rs"]

@@ -58,7 +58,10 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
 }
 
 fn all_files() -> Vec<(String, String)> {
-    ["src", "tests", "benches", "examples", "loadgen", "fuzz"].into_iter().flat_map(rust_files).collect()
+    ["src", "tests", "benches", "examples", "loadgen", "fuzz"]
+        .into_iter()
+        .flat_map(rust_files)
+        .collect()
 }
 
 /// The lines of a file without its tests and comments.

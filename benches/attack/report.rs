@@ -183,11 +183,15 @@ fn judge_server(outcome: &Outcome, bars: &mut Bars) {
         ),
     );
     let panicked = outcome.last_lines.iter().any(|line| line.contains("panicked"));
+    let ended =
+        if outcome.died.is_some() { "no panic" } else { "no panic, and it stopped when asked" };
     bars.hold(
         !panicked && outcome.stopped_badly.is_none(),
-        &outcome.stopped_badly.clone().unwrap_or_else(|| {
-            format!("no panic, and it stopped when asked ({} lines said)", outcome.line_count)
-        }),
+        &match &outcome.stopped_badly {
+            Some(how) => format!("it must stop when asked: {how}"),
+            None if panicked => "it panicked".to_owned(),
+            None => ended.to_owned(),
+        },
     );
     let recovered = seen.recovered_after;
     bars.hold(

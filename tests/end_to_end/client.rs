@@ -38,8 +38,20 @@ pub(crate) struct Client {
     /// What stands between the stream and the frames, if that is TLS.
     tls: Option<Box<ClientConnection>>,
     received: Vec<u8>,
+    /// Inflates compressed messages; without it they break the protocol.
+    pub(crate) codec: Option<Box<dyn Codec>>,
+    /// Compressed messages so far.
+    pub(crate) codec_uses: u32,
     /// Bytes of `received` that have been read as frames.
     parsed: usize,
+}
+
+/// Compresses and inflates messages, as the two sides have agreed.
+pub(crate) trait Codec: std::fmt::Debug + Send {
+    /// The payload of a compressed message.
+    fn deflate(&mut self, message: &[u8]) -> Vec<u8>;
+    /// The message that such a payload is.
+    fn inflate(&mut self, payload: &[u8]) -> Vec<u8>;
 }
 
 /// A whole frame of the server.
@@ -69,7 +81,7 @@ impl Client {
         let stream = TcpStream::from(stream);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, tls: None, received: Vec::new(), parsed: 0 }
+        Self { stream, tls: None, received: Vec::new(), codec: None, codec_uses: 0, parsed: 0 }
     }
 
     /// The same, to speak TLS with the server of this name; no byte of that has been sent.
@@ -210,7 +222,8 @@ impl Client {
             return None;
         }
         let [first, second] = [self.received[self.parsed], self.received[self.parsed + 1]];
-        assert_eq!(first & 0x70, 0, "reserved bits are clear");
+        let is_compressed = first & 0x70 == 0x40 && first & 0x0f < CLOSE && self.codec.is_some();
+        assert!(first & 0x70 == 0 || is_compressed, "reserved bits are clear");
         assert_eq!(first & 0x80, 0x80, "this server sends no fragments");
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let opcode = first & 0x0f;
@@ -219,8 +232,12 @@ impl Client {
         assert!(opcode < CLOSE || len <= 125, "control frame of {len} bytes");
         assert!(self.fill(header_bytes + len), "the stream ends inside a frame");
         let start = self.parsed + header_bytes;
-        let payload = self.received[start..start + len].to_vec();
+        let mut payload = self.received[start..start + len].to_vec();
         self.parsed = start + len;
+        if let Some(codec) = self.codec.as_mut().filter(|_| is_compressed) {
+            payload = codec.inflate(&payload);
+            self.codec_uses += 1;
+        }
         if opcode == TEXT {
             assert!(str::from_utf8(&payload).is_ok(), "text is UTF-8");
         }

@@ -2,7 +2,7 @@
 //! one address may have.
 
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::certificates::Authority;
 use crate::client::{Client, REQUEST};
+use crate::secure::{secure_addr, secured};
 use crate::server::{Running, builder, on_every_backend};
 
 const TIMEOUT: Duration = Duration::from_millis(600);
@@ -348,6 +349,30 @@ fn px06_connections_of_an_address_are_limited() {
 }
 
 #[test]
+fn px06_one_too_many_over_tls_is_closed_before_the_handshake() {
+    on_every_backend(|backend| {
+        let authority = Authority::new();
+        let settings = secured(builder(backend), authority.tls()).conns_per_address_max(Some(1));
+        let server = start(backend, settings);
+        let config = authority.client();
+        for round in 1..4 {
+            let client = Client::open_secure(secure_addr(&server), &config);
+            for _ in 0..3 {
+                let mut one_more =
+                    Client::connect_secure(secure_addr(&server), &config, "localhost");
+                one_more.flush_tls();
+                assert_silent_end(&mut one_more, "one too many");
+            }
+            client.close(1000);
+            server.await_stats("the end", |stats| stats.closed == round);
+            // It is counted until the kernel has let go of the socket.
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(server.stop().refusals.values().sum::<u64>(), 9);
+    });
+}
+
+#[test]
 fn px06_clients_behind_a_proxy_are_counted_one_by_one() {
     on_every_backend(|backend| {
         let server = start(backend, behind_proxy(backend).conns_per_address_max(Some(2)));
@@ -398,13 +423,18 @@ fn px06_clients_of_a_forwarded_header_are_counted_one_by_one() {
 }
 
 #[test]
-fn px03_proxy_header_stands_before_tls_and_unix_sockets_have_none() {
+fn px03_every_kind_of_listener_takes_its_headers_beside_the_others() {
     on_every_backend(|backend| {
         let authority = Authority::new();
         let name = format!("longwire-e2e-proxied-{}-{backend}", std::process::id());
-        let settings = behind_proxy(backend)
+        let mut settings = behind_proxy(backend)
+            .trusted_proxies(&["127.0.0.1", "::1"])
             .listen_tls("127.0.0.1:0".parse().unwrap(), authority.tls())
             .listen(ListenAddr::Abstract(name.clone()));
+        let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+        if has_ipv6 {
+            settings = settings.listen("[::1]:0".parse().unwrap());
+        }
         let server = start(backend, settings);
         let ListenAddr::Tcp(secure) = server.addrs[1] else { panic!("it is of TCP") };
         let config = authority.client();
@@ -434,7 +464,14 @@ fn px03_proxy_header_stands_before_tls_and_unix_sockets_have_none() {
         let mut client = Client::over(stream.into());
         client.send_raw(REQUEST.as_bytes());
         client.finish_handshake();
-        assert_eq!(who(&mut client), "(None, None)");
+        assert_eq!(who(&mut client), "(None, None)", "a Unix socket has no such header");
+
+        if has_ipv6 {
+            let ListenAddr::Tcp(six) = server.addrs[3] else { panic!("it is of TCP") };
+            assert_eq!(who_after(six, &v1("203.0.113.7")), "203.0.113.7");
+            assert_eq!(who_after(six, b"PROXY UNKNOWN\r\n"), "::1");
+        }
+        assert_eq!(who_after(server.addr, &v1("203.0.113.7")), "203.0.113.7");
     });
 }
 

@@ -5,6 +5,7 @@ mod closes;
 mod fragments;
 mod garbage;
 mod half_tls;
+mod hoarders;
 mod oversize;
 mod pings;
 mod plain_http;
@@ -27,6 +28,7 @@ pub(crate) fn all(ground: &Ground) -> Vec<Box<dyn Attack>> {
         Box::new(half_tls::HalfTls::new(ground)),
         Box::new(garbage::Garbage),
         Box::new(fragments::Fragments::new()),
+        Box::new(hoarders::Hoarders::new()),
         Box::new(bombs::Bombs::new()),
         Box::new(pings::Pings::new(ground)),
         Box::new(stalled::Stalled::new(ground)),
