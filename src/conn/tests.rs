@@ -4,6 +4,7 @@
 //! cut at random (the seed is in the message of a failed assertion), to peers that take everything
 //! that is sent, or seven bytes at a time, or one, or any number. All of these must agree.
 
+mod bounds;
 mod close;
 mod compress;
 mod control;

@@ -283,6 +283,43 @@ fn hs10_second_request_after_a_rejection_is_not_answered() {
 }
 
 #[test]
+fn hp04_connection_ends_with_its_answer_and_is_never_idle() {
+    on_every_backend(|backend| {
+        let gated = Gated::start(backend);
+        let asked = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+        for _ in 0..3 {
+            let began = Instant::now();
+            let (head, body) = answer(gated.addr(), asked);
+            assert!(head.contains("\r\nConnection: close"), "{head}");
+            assert_eq!(body, "ok");
+            assert!(began.elapsed() < PATIENCE / 2, "it is closed by us, at once");
+        }
+    });
+}
+
+#[test]
+fn hs20_one_decision_makes_one_answer() {
+    on_every_backend(|backend| {
+        let gated = Gated::start(backend);
+        let answers = |text: &str| text.matches("HTTP/1.1 ").count();
+        let mut client = ask(gated.addr(), &upgrade_of("/forbidden"));
+        let said = client.read_response();
+        assert_eq!(answers(&said), 1, "{said}");
+        // What was decided takes the ticket with it; what another thread does then says no more.
+        let (mut client, deferral) = gated.defer();
+        deferral.decide(Decision::reject(Response::new(403).text("no")));
+        let said = client.read_response();
+        assert!(said.ends_with("no") && answers(&said) == 1, "{said}");
+        // Nor does a ticket that is dropped say anything after that.
+        let (mut client, deferral) = gated.defer();
+        drop(deferral);
+        let said = client.read_response();
+        assert!(said.starts_with("HTTP/1.1 503 ") && answers(&said) == 1, "{said}");
+        assert_eq!(gated.server.stop().opened, 0);
+    });
+}
+
+#[test]
 fn hp02_body_on_an_endpoint_is_refused_and_never_read_as_a_request() {
     on_every_backend(|backend| {
         let gated = Gated::start(backend);

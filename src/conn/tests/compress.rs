@@ -247,3 +247,30 @@ fn pd06_idle_compressed_connection_holds_no_engine() {
     assert_eq!(rig.connection.phase(), Phase::Open);
     rig.release();
 }
+
+#[test]
+fn pd07_engine_goes_back_wherever_a_message_breaks_off() {
+    let compressed = compress(&[b'a'; 5000]);
+    let started = masked(TEXT_PART | COMPRESSED, &compressed[..compressed.len() / 2]);
+    let endings: [fn(&mut Rig); 6] = [
+        Rig::break_off,
+        Rig::receive_end,
+        |rig| rig.receive(&masked_close(1000)),
+        |rig| rig.receive(&masked(MORE | COMPRESSED, b"")),
+        |rig| rig.receive(&masked(LAST, &[0xff; 10])),
+        |rig| rig.act(|connection, core| connection.retire(1012.into(), core)),
+    ];
+    for end in endings {
+        let mut rig = open_within(listen, within(true, 64 * 1024));
+        rig.receive(&started);
+        end(&mut rig);
+        // It asserts that every engine is back.
+        rig.release();
+
+        let mut rig = open();
+        rig.receive(&started);
+        assert_eq!(rig.core.engines.lent_count(), 1, "the message is not whole");
+        end(&mut rig);
+        rig.release();
+    }
+}

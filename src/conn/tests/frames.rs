@@ -1,7 +1,9 @@
 //! Frames that break the rules, and frames that are cut (rows FR).
 
+use std::num::NonZeroU32;
+
 use crate::conn::{MessageKind, Phase};
-use crate::policy::Limits;
+use crate::policy::{FlowLimits, Limits, RateMode};
 
 use super::rig::{Rig, Window, echo, listen};
 use super::ways::{assert_fails, echoed, repeat};
@@ -230,5 +232,29 @@ fn fr15_client_masks_each_frame_with_a_fresh_key() {
     // Among 3000 draws of 2^32, three equal pairs are expected once in a million million runs.
     assert!(key_count - keys.len() <= 2, "keys are not used again");
     assert_eq!(frames[0].parts(), (TEXT, &b"0"[..]));
+    rig.release();
+}
+
+#[test]
+fn fr11_messages_without_payload_are_delivered_counted_and_take_no_memory() {
+    let count = repeat(2000) as usize;
+    let mut rig = Rig::open(listen);
+    for empty in [masked(TEXT, b""), masked(BINARY, b"")] {
+        rig.receive(&empty.repeat(count));
+        assert_eq!(rig.core.pool.lent_count(), 0);
+    }
+    assert_eq!(rig.messages.len(), 2 * count);
+    assert!(rig.messages.iter().all(|(_, payload)| payload.is_empty()));
+    rig.release();
+
+    let flow = FlowLimits {
+        messages_per_second: NonZeroU32::new(10),
+        bytes_per_second: None,
+        mode: RateMode::Close,
+    };
+    let mut rig = Rig::open_within(listen, Limits { flow: Some(flow), ..Limits::default() });
+    rig.receive(&masked(TEXT, b"").repeat(20));
+    assert_eq!(rig.messages.len(), 11, "they count, and the one that is too many is the last");
+    assert_eq!(rig.output, plain_close(1008));
     rig.release();
 }
