@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// An owned piece of memory of fixed size. `Block::EMPTY` owns nothing and allocates nothing.
+/// An owned piece of memory of fixed size. `Block::empty()` owns nothing and allocates nothing.
 pub(crate) struct Block(Box<[u8]>);
 
 impl Block {

@@ -86,7 +86,8 @@ impl Pool {
     }
 
     /// Makes room for `payload_bytes` in a sized block, of which there will never be more than
-    /// `payload_bytes_max`. It grows where it lies, so that growing takes no second block.
+    /// `payload_bytes_max`. It moves to a free block, or else grows where it lies: a second block is
+    /// never made for it.
     pub(crate) fn grow(
         &mut self,
         block: &mut Block,
@@ -101,10 +102,20 @@ impl Pool {
         if bytes == RECEIVE_BLOCK_BYTES {
             bytes += 1;
         }
-        if bytes > block.len() {
-            self.sized_lent_bytes += bytes - block.len();
-            block.grow(bytes);
+        if bytes <= block.len() {
+            return;
         }
+        // Else each such message would leave one free block more behind: it is taken from one class
+        // and given back to another.
+        if bytes == class_payload_bytes + HEADER_ROOM
+            && let Some(mut spare) = self.take_spare(payload_bytes)
+        {
+            spare.bytes_mut()[..block.len()].copy_from_slice(block.bytes());
+            self.give(std::mem::replace(block, spare));
+            return;
+        }
+        self.sized_lent_bytes += bytes - block.len();
+        block.grow(bytes);
     }
 
     /// A free block with room for `payload_bytes`, only if the core has one at hand.
@@ -234,6 +245,25 @@ mod tests {
         pool.give(first);
         assert_eq!(pool.lent_count(), 1);
         assert!(pool.take_receive().is_some());
+    }
+
+    #[test]
+    fn growing_blocks_leave_no_more_free_ones_behind_than_were_in_use() {
+        let mut pool = pool();
+        for round in 0..100 {
+            let mut block = Block::empty();
+            for payload_bytes in [200, 700, 2000] {
+                pool.grow(&mut block, payload_bytes, 1 << 16);
+                assert!(block.len() >= payload_bytes + HEADER_ROOM);
+                let written = [0, 200, 700].iter().rev().find(|&&bytes| bytes < payload_bytes);
+                let room = &mut block.bytes_mut()[..payload_bytes];
+                assert!(room[..*written.unwrap()].iter().all(|&byte| byte == round));
+                room.fill(round);
+            }
+            pool.give(block);
+            assert!(pool.held_bytes() <= 3 * 4096, "{} bytes in round {round}", pool.held_bytes());
+        }
+        assert_eq!(pool.lent_count(), 0);
     }
 
     #[test]
