@@ -136,9 +136,9 @@ pub(crate) fn longwire(args: &[&str]) -> Command {
     command
 }
 
-/// `longwire echo` on a free port, with these flags.
+/// `longwire echo` on a free port, with these flags; it has nothing to warn of.
 pub(crate) fn echo_command(flags: &[&str]) -> Command {
-    let mut command = longwire(&["echo", "--listen", "127.0.0.1:0"]);
+    let mut command = longwire(&["echo", "--listen", "127.0.0.1:0", "--allow-any-origin"]);
     command.args(flags);
     command
 }
