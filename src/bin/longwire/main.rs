@@ -9,6 +9,7 @@ mod echo;
 mod limits;
 mod secure;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         .with_env_filter(level)
         .with_target(false)
         .with_writer(std::io::stderr)
+        // Escapes are for eyes; a journal or a file would keep them.
+        .with_ansi(is_for_eyes())
         .init();
     let outcome = match args.command {
         Command::Echo(args) => echo::run(&args),
@@ -40,6 +43,12 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+/// Whether what is logged is shown on a terminal, and may be coloured (<https://no-color.org>).
+fn is_for_eyes() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
 }
 
 /// Help and version as they are asked for; a mistake in one line, as all other errors.
