@@ -61,10 +61,10 @@ impl Compression {
     }
 
     pub(crate) fn checked(self) -> Result<CompressionLimits, Error> {
-        at_least("window_bits", self.window_bits.into(), 9)?;
-        at_most("window_bits", self.window_bits.into(), 15)?;
-        at_least("level", self.level.into(), 1)?;
-        at_most("level", self.level.into(), 9)?;
+        at_least("window_bits of the compression", self.window_bits.into(), 9)?;
+        at_most("window_bits of the compression", self.window_bits.into(), 15)?;
+        at_least("level of the compression", self.level.into(), 1)?;
+        at_most("level of the compression", self.level.into(), 9)?;
         let Self { context_takeover, window_bits, level, message_bytes_min } = self;
         let policy = DeflatePolicy { context_takeover, window_bits_max: window_bits };
         Ok(CompressionLimits { policy, level, message_bytes_min })

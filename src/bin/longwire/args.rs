@@ -156,7 +156,11 @@ pub(crate) struct EchoArgs {
 pub(crate) struct MaybeTime(pub(crate) Option<Duration>);
 
 fn maybe_time(text: &str) -> Result<MaybeTime, String> {
-    if text == "none" { Ok(MaybeTime(None)) } else { time(text).map(|time| MaybeTime(Some(time))) }
+    if text == "none" {
+        return Ok(MaybeTime(None));
+    }
+    let time = time(text).map_err(|advice| format!("{advice}; or `none`"))?;
+    Ok(MaybeTime(Some(time)))
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -13,12 +13,15 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Args, Command};
 
 /// Exit code for a mistake of the user's: an unknown flag, a port in use, a limit too high.
 const EXIT_USAGE: u8 = 2;
+
+/// What precedes the usage in an error of clap's.
+const USAGE: &str = "Usage:";
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -58,13 +61,30 @@ fn refuse(error: &clap::Error) -> ExitCode {
         error.exit();
     }
     let text = error.to_string();
-    let parts: Vec<&str> = text
-        .lines()
-        .map(|line| line.trim().trim_start_matches("error: "))
-        // What follows is the same for every mistake.
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
-        .collect();
-    eprintln!("longwire: {}; --help lists what there is", parts.join("; "));
+    let fault = missing(error, &text).unwrap_or_else(|| {
+        let parts: Vec<&str> = text
+            .lines()
+            .map(|line| line.trim().trim_start_matches("error: "))
+            // What follows is the same for every mistake.
+            .take_while(|line| {
+                !line.starts_with(USAGE) && !line.starts_with("For more information")
+            })
+            .filter(|line| !line.is_empty())
+            .collect();
+        parts.join("; ")
+    });
+    eprintln!("longwire: {fault}; --help lists what there is");
     ExitCode::from(EXIT_USAGE)
+}
+
+/// A flag without the one it needs. Its usage is the only place where both are named.
+fn missing(error: &clap::Error, text: &str) -> Option<String> {
+    if error.kind() != ErrorKind::MissingRequiredArgument {
+        return None;
+    }
+    let Some(ContextValue::Strings(flags)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let usage = text.lines().find_map(|line| line.trim().strip_prefix(USAGE))?;
+    Some(format!("missing {}; write `{}`", flags.join(" and "), usage.trim()))
 }

@@ -19,13 +19,7 @@ pub(crate) fn tls(args: &TlsArgs) -> Result<Option<Tls>, Error> {
             )));
         }
         let Some((certificate, key)) = pairs.next() else {
-            return match args.listen_tls.first() {
-                Some(addr) => Err(Error::Misuse(format!(
-                    "--listen-tls {addr} needs a certificate: --tls-cert and --tls-key, or \
-                     --tls-self-signed to try it"
-                ))),
-                None => Ok(None),
-            };
+            return without_certificate(args).map(|()| None);
         };
         let mut tls = Tls::from_files(certificate, key).map_err(misuse)?;
         for (certificate, key) in pairs {
@@ -47,6 +41,18 @@ pub(crate) fn tls(args: &TlsArgs) -> Result<Option<Tls>, Error> {
     Ok(Some(tls))
 }
 
+/// Nothing may have been asked for that takes TLS: it would be as if it were there.
+fn without_certificate(args: &TlsArgs) -> Result<(), Error> {
+    let flag = match (args.listen_tls.first(), &args.tls_client_ca) {
+        (Some(addr), _) => format!("--listen-tls {addr}"),
+        (None, Some(file)) => format!("--tls-client-ca {}", file.display()),
+        (None, None) => return Ok(()),
+    };
+    Err(Error::Misuse(format!(
+        "{flag} needs a certificate: --tls-cert and --tls-key, or --tls-self-signed to try it"
+    )))
+}
+
 /// Takes up changed files by itself, for as long as the watcher lives.
 pub(crate) fn watch(tls: &Tls) -> Result<TlsWatcher, Error> {
     TlsWatcher::start(tls).map_err(|source| Error::Worker { worker: 0, source })
@@ -55,7 +61,12 @@ pub(crate) fn watch(tls: &Tls) -> Result<TlsWatcher, Error> {
 /// Takes up changed files now; what is wrong with them leaves everything as it was.
 pub(crate) fn reload(tls: &Tls) {
     match tls.reload() {
-        Ok(reloaded) => println!("{reloaded}"),
+        Ok(reloaded) => {
+            println!("read the certificates again: {reloaded}");
+            for warning in &reloaded.warnings {
+                tracing::warn!("{warning}");
+            }
+        }
         Err(error) => eprintln!("longwire: the certificates stay as they are: {error}"),
     }
 }

@@ -1,5 +1,6 @@
 //! Flags about who may connect, how fast they may go, and whom to believe.
 
+use clap::builder::TypedValueParser;
 use longwire::{ForwardedHeader, Overflow, RateMode};
 
 use super::{MaybeTime, maybe_time, size};
@@ -18,7 +19,7 @@ pub(crate) struct AccessArgs {
     #[arg(long)]
     pub(crate) require_origin: bool,
     /// Sub-protocol to speak if the client offers it; the first that fits is chosen. May be given several times.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = protocol)]
     pub(crate) protocol: Vec<String>,
     /// Connections of one client address; more are answered with 429 [default: no limit]
     #[arg(long, value_name = "N")]
@@ -45,13 +46,13 @@ pub(crate) struct DeflateArgs {
     #[arg(long, requires = "deflate")]
     pub(crate) deflate_takeover: bool,
     /// From 1, fast, to 9, small.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = level(), requires = "deflate")]
     pub(crate) deflate_level: u8,
     /// How far a message may refer back, as a logarithm of bytes, from 9 to 15.
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = window_bits(), requires = "deflate")]
     pub(crate) deflate_window_bits: u8,
     /// Messages of fewer bytes are sent as they are.
-    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = size, requires = "deflate")]
     pub(crate) deflate_bytes_min: usize,
 }
 
@@ -77,4 +78,34 @@ pub(crate) struct FlowArgs {
     /// Bytes that all connections together may make the server hold; new ones are refused at 80 % of it [default: 80 % of the memory of the machine or container]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory_bytes_max: Option<usize>,
+}
+
+fn level() -> impl TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(1..=9)
+}
+
+fn window_bits() -> impl TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(9..=15)
+}
+
+/// A token of HTTP (RFC 9110 §5.6.2); nothing else could be offered, so it would never be chosen.
+fn protocol(text: &str) -> Result<String, String> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if text.is_empty() || !text.chars().all(is_token) {
+        return Err("give one name of letters, digits and !#$%&'*+-.^_`|~".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_protocols_are_tokens() {
+        assert_eq!(protocol("v2.chat"), Ok("v2.chat".to_owned()));
+        for wrong in ["", "a b", "a,b", "a/b", "\u{e9}", "a\r\nb"] {
+            assert!(protocol(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

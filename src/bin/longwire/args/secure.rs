@@ -18,7 +18,7 @@ pub(crate) struct TlsArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Vec<PathBuf>,
     /// Make a certificate for localhost that nobody vouches for, to try wss with.
-    #[arg(long, conflicts_with = "tls_cert")]
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(crate) tls_self_signed: bool,
     /// Where to listen over TLS, like --listen. May be given several times [default: with a certificate, every TCP address of --listen speaks TLS]
     #[arg(long, value_name = "ADDR")]
