@@ -1,5 +1,5 @@
-//! Black-box tests of the `longwire` program: what it says, how it stops, what it does when the
-//! system refuses it something, and what it uses of the system.
+//! Black-box tests of the `longwire` program: what it says, how it stops, what its flags do, what
+//! it does when the system refuses it something, and what it uses of the system.
 //!
 //! Descriptors, threads, memory and CPU time belong to a process, so what bounds them is tested
 //! here, where the server has a process of its own.
@@ -9,6 +9,9 @@
 
 #[path = "end_to_end/backends.rs"]
 mod backends;
+#[path = "end_to_end/certificates.rs"]
+#[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
+mod certificates;
 #[path = "end_to_end/client.rs"]
 #[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
 mod client;
@@ -22,5 +25,7 @@ mod listening;
 mod process;
 #[path = "program/resources.rs"]
 mod resources;
+#[path = "program/secure.rs"]
+mod secure;
 #[path = "program/signals.rs"]
 mod signals;

@@ -1,10 +1,11 @@
 //! The program as a child process: started, read, signalled, and measured through `/proc`.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,9 @@ pub(crate) struct Program {
     /// What it said up to the moment it was ready.
     pub(crate) announcement: Vec<String>,
     lines: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
+    /// What it has said on standard error so far.
+    stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<JoinHandle<()>>,
 }
 
 impl Program {
@@ -39,32 +42,48 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = child.stderr.take().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 let _ = sender.send(line);
             }
         });
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
-            text
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let said = Arc::clone(&stderr);
+        let stderr_reader = thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                *said.lock().unwrap() += &(line + "\n");
+            }
         });
         let mut announcement = Vec::new();
         while announcement.last().is_none_or(|line: &String| !line.starts_with(LAST_LINE)) {
             let line = lines.recv_timeout(PATIENCE);
             announcement.push(line.expect("the program says where it listens"));
         }
-        let addr = announcement.iter().find_map(|line| line.strip_prefix("listening on "));
-        let addr = addr.unwrap().parse().unwrap();
-        Self { child, addr, announcement, lines, stderr: Some(stderr) }
+        let addr = listening(&announcement)[0];
+        Self { child, addr, announcement, lines, stderr, stderr_reader: Some(stderr_reader) }
     }
 
     /// What it said behind this word.
     pub(crate) fn announced(&self, word: &str) -> &str {
         let line = self.announcement.iter().find(|line| line.trim_start().starts_with(word));
         line.unwrap().trim_start()[word.len()..].trim_start()
+    }
+
+    /// The ports where it listens, in the order of its announcement.
+    pub(crate) fn addrs(&self) -> Vec<SocketAddr> {
+        listening(&self.announcement)
+    }
+
+    /// The next line that it says on standard output.
+    pub(crate) fn next_line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the program has something to say")
+    }
+
+    /// Lines that it has said on standard error so far.
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().lines().map(str::to_owned).collect()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -82,7 +101,8 @@ impl Program {
             assert!(Instant::now() < end, "the program does not end");
             thread::sleep(Duration::from_millis(2));
         };
-        let stderr = self.stderr.take().unwrap().join().unwrap();
+        self.stderr_reader.take().unwrap().join().unwrap();
+        let stderr = self.stderr.lock().unwrap().clone();
         (status, self.lines.iter().collect(), stderr)
     }
 
@@ -127,6 +147,13 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn listening(announcement: &[String]) -> Vec<SocketAddr> {
+    let places = announcement.iter().filter_map(|line| line.strip_prefix("listening on "));
+    let places = places.map(|place| place.strip_suffix(" (TLS)").unwrap_or(place));
+    // Those of the Unix domain are no ports.
+    places.filter_map(|place| place.parse().ok()).collect()
 }
 
 /// `longwire` with these arguments.
