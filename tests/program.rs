@@ -7,6 +7,8 @@
 #![cfg(feature = "cli")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot do its part has failed")]
 
+#[path = "program/access.rs"]
+mod access;
 #[path = "end_to_end/backends.rs"]
 mod backends;
 #[path = "end_to_end/certificates.rs"]

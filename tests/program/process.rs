@@ -165,7 +165,14 @@ pub(crate) fn longwire(args: &[&str]) -> Command {
 
 /// `longwire echo` on a free port, with these flags; it has nothing to warn of.
 pub(crate) fn echo_command(flags: &[&str]) -> Command {
-    let mut command = longwire(&["echo", "--listen", "127.0.0.1:0", "--allow-any-origin"]);
+    let mut command = any_command(flags);
+    command.arg("--allow-any-origin");
+    command
+}
+
+/// `longwire echo` on a free port, with these flags and no others.
+pub(crate) fn any_command(flags: &[&str]) -> Command {
+    let mut command = longwire(&["echo", "--listen", "127.0.0.1:0"]);
     command.args(flags);
     command
 }
