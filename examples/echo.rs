@@ -1,6 +1,7 @@
-//! An echo server that counts what it sends back: `cargo run --release --example echo`.
+//! An echo server that counts what it sends back: `cargo run --release --example echo`, with an
+//! address behind `--` if it is not to be 127.0.0.1:9001.
 
-use longwire::{Close, Conn, Decision, Handler, Message, Request, Server};
+use longwire::{Close, Conn, Decision, Handler, ListenAddr, Message, Request, Server};
 
 /// One on each core. Nothing in it is shared, so nothing in it is locked.
 #[derive(Default)]
@@ -45,8 +46,9 @@ impl Handler for Echo {
     }
 }
 
-fn main() -> Result<(), longwire::Error> {
-    let server = Server::builder().build()?;
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let server = Server::builder().listen(addr.parse::<ListenAddr>()?).build()?;
     println!("listening on {}, {}", server.local_addrs()[0], server.backend_reason());
     server.run(|_core| Echo::default())?;
     Ok(())
