@@ -113,15 +113,25 @@ mod tests {
             }
         });
         let tid = u32::try_from(told.recv().unwrap()).unwrap();
+        let slept = Duration::from_millis(300);
+        let began = Instant::now();
         let mut own = Own::new().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(slept);
         let sample = own.sample().unwrap();
+        let late = began.elapsed() - slept;
         STOP.store(true, Ordering::Relaxed);
         spinner.join().unwrap();
         let share = sample.threads.iter().find(|(id, _)| *id == tid).unwrap().1;
+        // The clocks of the process, the wall and the threads are read one after the other, and on
+        // a busy machine others run in between. The thread may spin meanwhile, and then its clock
+        // is ahead of the other two: at most by all the time that was not slept.
+        let ahead = 100.0 * late.as_secs_f64() / slept.as_secs_f64();
         // Cores are shared with other tests, so it may get little, but never more than one.
-        assert!((1.0..=101.0).contains(&share), "{share}");
-        assert!(sample.busiest_percent >= share && sample.cpu_percent >= share * 0.99);
+        assert!((1.0..=101.0 + ahead).contains(&share), "{ahead}: {sample:?}");
+        assert!(sample.busiest_percent >= share, "{sample:?}");
+        // Where the clock of the process cannot be read its time is in ticks of 10 ms, of which
+        // both readings may be one off; that is 7 % of this time.
+        assert!(sample.cpu_percent + ahead + 7.0 >= share, "{ahead}: {sample:?}");
         assert!(sample.rss_bytes > 1 << 20);
     }
 
