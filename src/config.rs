@@ -223,7 +223,7 @@ impl Builder {
 
     /// Messages that a peer may send per second, beyond a burst of one second's; more close the
     /// connection with 1008, or make it wait ([`rate_mode`](Self::rate_mode)). Default `None`: no
-    /// limit. From 1 to 16 million.
+    /// limit. From 1 to 268 million.
     pub fn messages_per_second(mut self, messages: Option<u32>) -> Self {
         self.messages_per_second = messages;
         self

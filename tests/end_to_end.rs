@@ -18,6 +18,8 @@ mod certificates;
 mod client;
 #[path = "end_to_end/compressed.rs"]
 mod compressed;
+#[path = "end_to_end/deferring.rs"]
+mod deferring;
 #[path = "end_to_end/dialing.rs"]
 mod dialing;
 #[path = "end_to_end/endings.rs"]

@@ -25,7 +25,7 @@ const CALM_MIN: Duration = Duration::from_secs(4);
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// What allocators keep, and blocks that wait for the next large message.
-const RESIDENT_SLACK_BYTES: u64 = 4 << 20;
+const RESIDENT_SLACK_BYTES: u64 = 32 << 20;
 
 /// What was seen of the server from outside.
 #[derive(Debug, Default)]

@@ -137,7 +137,6 @@ pub(crate) struct Connection {
     head: Option<Box<HeadInbox>>,
     inbox: Option<Box<Inbox>>,
     outbox: Option<Box<Outbox>>,
-    ending: Option<Box<Ending>>,
     /// Messages may be compressed.
     compression: Option<Agreement>,
     extras: Option<Box<Extras>>,
@@ -154,10 +153,12 @@ struct Extras {
     /// The PROXY header, as long as it is not complete.
     proxy_header: Option<Vec<u8>>,
     client: Client,
+    /// How it ended, until the application is told.
+    ending: Option<Ending>,
 }
 
 // A million of these are in memory at once.
-const _: () = assert!(size_of::<Connection>() <= 72);
+const _: () = assert!(size_of::<Connection>() <= 64);
 
 impl Connection {
     /// A connection that was just accepted.
@@ -184,7 +185,6 @@ impl Connection {
             head: None,
             inbox: None,
             outbox: None,
-            ending: None,
             compression: None,
             extras: None,
         }
@@ -297,8 +297,8 @@ impl Connection {
     }
 
     /// How the connection ended, for the application; once.
-    pub(crate) fn poll_ending(&mut self) -> Option<Box<Ending>> {
-        self.ending.take()
+    pub(crate) fn poll_ending(&mut self) -> Option<Ending> {
+        self.extras.as_mut()?.ending.take()
     }
 
     /// What to do next. Call until there is nothing.
@@ -415,15 +415,16 @@ impl Connection {
     /// Records the end, for the application.
     fn end(&mut self, code: CloseCode, reason: &str, side: Side, core: &mut Core) {
         self.abandon_message(core);
-        if self.ending.is_none() && matches!(self.phase, Phase::Open | Phase::Closing) {
-            self.ending = Some(Box::new(Ending::Closed(Close::new(code, reason, side))));
+        if matches!(self.phase, Phase::Open | Phase::Closing) {
+            let ending = &mut self.extras_mut().ending;
+            ending.get_or_insert_with(|| Ending::Closed(Close::new(code, reason, side)));
         }
     }
 
     /// The handshake has failed without an answer to give. A server's application never knew.
     fn never_open(&mut self, error: ConnectError) {
         if self.role == Role::Client {
-            self.ending = Some(Box::new(Ending::NeverOpened(error)));
+            self.extras_mut().ending = Some(Ending::NeverOpened(error));
         }
         self.phase = Phase::Ended;
     }

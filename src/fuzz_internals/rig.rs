@@ -389,7 +389,7 @@ impl Rig {
         }
         self.opened = match connection.poll_head(block.bytes(), input, core) {
             None => return,
-            Some(HeadStatus::InBlock(len)) => judge(connection, &block.bytes()[..len], core),
+            Some(HeadStatus::InBlock(len)) => judge(connection, &block.bytes()[len], core),
             Some(HeadStatus::Collected(bytes)) => judge(connection, &bytes, core),
         };
     }
@@ -435,7 +435,7 @@ impl Rig {
 
     fn tell_close(&mut self) {
         let Some(ending) = self.connection.poll_ending() else { return };
-        let Ending::Closed(close) = *ending else {
+        let Ending::Closed(close) = ending else {
             assert!(!self.opened, "what was open has closed");
             return;
         };

@@ -28,6 +28,7 @@ pub(crate) mod addr;
 pub(crate) mod affinity;
 pub(crate) mod backend;
 pub(crate) mod epoll;
+pub(crate) mod heap;
 pub(crate) mod listeners;
 pub(crate) mod memory_limit;
 #[cfg(test)]

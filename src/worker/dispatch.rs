@@ -202,7 +202,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let Some(entry) = table.get_mut(index as usize) else { return };
         let Some(ending) = entry.connection.poll_ending() else { return };
         let Some(mut state) = entry.state.take() else { return };
-        let close = match *ending {
+        let close = match ending {
             Ending::Closed(close) => close,
             Ending::NeverOpened(error) => {
                 let _ = catch_unwind(AssertUnwindSafe(|| application.fail(state, &error)));

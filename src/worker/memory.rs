@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::io::Driver;
+use crate::io::{Driver, heap};
 use crate::policy::Tick;
 use crate::policy::budget::{Budget, BudgetShare, Level};
 use crate::proto::LimitExceeded;
@@ -11,6 +11,8 @@ use super::{Application, Worker};
 
 /// A change of less than this is not worth telling the other workers at once.
 const REPORT_BYTES: usize = 64 * 1024;
+/// Once so much has been freed, and half of what there was, it is worth a walk of the allocator.
+const RELEASE_BYTES_MIN: usize = 8 << 20;
 
 /// What this worker holds of the budget, and how scarce memory was at the last look.
 #[derive(Debug)]
@@ -20,13 +22,16 @@ pub(super) struct MemoryShare {
     looked_at: Tick,
     shed_at: Tick,
     level: Level,
+    /// The most that was held since freed memory last went back to the kernel.
+    peak_bytes: usize,
 }
 
 impl MemoryShare {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         let share = BudgetShare::new(budget);
         let (looked_at, shed_at) = (Tick(0), Tick(0));
-        Self { share, reported_bytes: 0, looked_at, shed_at, level: Level::Normal }
+        let level = Level::Normal;
+        Self { share, reported_bytes: 0, looked_at, shed_at, level, peak_bytes: 0 }
     }
 
     /// How scarce memory is.
@@ -36,6 +41,7 @@ impl MemoryShare {
 
     fn report(&mut self, held_bytes: usize) {
         self.reported_bytes = held_bytes;
+        self.peak_bytes = self.peak_bytes.max(held_bytes);
         self.share.set_bytes(held_bytes);
         self.level = self.share.level();
     }
@@ -67,6 +73,18 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             memory.shed_at = now.after(linger);
             let shed_bytes = memory.share.shed_bytes();
             self.shed_queues(shed_bytes);
+        }
+    }
+
+    /// Frees what is spare, and after a peak gives the freed back to the kernel. Call it about once a
+    /// second.
+    pub(super) fn trim_memory(&mut self) {
+        self.core.trim();
+        let held_bytes = self.core.held_bytes();
+        let freed_bytes = self.memory.peak_bytes.saturating_sub(held_bytes);
+        if freed_bytes >= RELEASE_BYTES_MIN.max(held_bytes) {
+            self.memory.peak_bytes = held_bytes;
+            heap::release_free();
         }
     }
 

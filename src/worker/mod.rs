@@ -403,7 +403,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         }
         if self.trimmed_at.after(Ticks::at_least(WAIT_MAX)) <= self.core.now {
             self.trimmed_at = self.core.now;
-            self.core.trim();
+            self.trim_memory();
         }
     }
 

@@ -27,7 +27,7 @@ impl Attack for Hoarders {
         Plan {
             visit_interval: Duration::from_millis(250),
             // Before `message_timeout`, so that there are always as many as may be held.
-            life_max: Duration::from_secs(20),
+            life_max: Duration::from_secs(5),
             secure_every: 20,
             ..Plan::new("unfinished messages", "FG05 R3", 50)
         }

@@ -69,7 +69,8 @@ fn r2_work_grows_with_the_bytes_received_and_no_faster() {
     let text = |bytes: usize| masked(TEXT, "é".repeat(bytes / 2).as_bytes());
     let parts =
         |bytes: usize| [masked(TEXT_PART, b"x"), masked(MORE, b"x").repeat(bytes / 7)].concat();
-    let cases: [(&dyn Fn(usize) -> Vec<u8>, fn() -> Rig); 3] = [
+    type Case<'a> = (&'a dyn Fn(usize) -> Vec<u8>, fn() -> Rig);
+    let cases: [Case<'_>; 3] = [
         (&head, || Rig::accepted(listen, Limits::default())),
         (&text, || Rig::open(listen)),
         (&parts, || Rig::open(listen)),

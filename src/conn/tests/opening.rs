@@ -175,7 +175,7 @@ fn tc05_silent_peer_is_closed_without_a_word_and_costs_nothing() {
     let mut rig = accepted();
     let connection = &rig.connection;
     assert!(connection.head.is_none() && connection.inbox.is_none());
-    assert!(connection.outbox.is_none() && connection.ending.is_none());
+    assert!(connection.outbox.is_none() && connection.extras.is_none());
     assert!(size_of::<Connection>() <= 512);
     rig.sleep(10 * SECOND);
     assert_eq!(rig.closed, None);

@@ -431,7 +431,7 @@ impl Rig {
 
     fn tell_close(&mut self) {
         if let Some(ending) = self.connection.poll_ending() {
-            let close = match *ending {
+            let close = match ending {
                 Ending::Closed(close) => close,
                 Ending::NeverOpened(error) => {
                     assert!(!self.opened && self.never_opened.is_none(), "it is told once");
