@@ -4,6 +4,8 @@
 //! the path nearly every message takes, and it touches no memory but the block. All else goes
 //! through the inbox. Each byte is looked at once.
 
+use std::ops::Range;
+
 use crate::buf::Block;
 use crate::proto::sequence::{self, Failure, OpenMessage, SizeLimits};
 use crate::proto::text;
@@ -44,6 +46,11 @@ impl Input {
         Self { parsed: 0, filled }
     }
 
+    /// This part of a block, not worked through.
+    pub(crate) fn within(range: Range<usize>) -> Self {
+        Self { parsed: range.start, filled: range.end }
+    }
+
     /// Leaves the next `bytes` behind.
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.parsed += bytes;
@@ -65,6 +72,11 @@ impl Input {
     /// The bytes not yet worked through, to be changed where they lie.
     pub(super) fn rest_mut<'b>(&self, block: &'b mut [u8]) -> &'b mut [u8] {
         &mut block[self.parsed..self.filled]
+    }
+
+    /// Where in the block the rest begins.
+    pub(super) fn start(&self) -> usize {
+        self.parsed
     }
 
     /// Where in the block it ends.

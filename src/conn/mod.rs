@@ -49,7 +49,7 @@ pub(crate) use inbox::{Collected, DirectRoom};
 pub(crate) use message::Source;
 pub(crate) use opening::{Deferred, Terms};
 pub(crate) use outbox::Outbox;
-pub(crate) use tls::Tls;
+pub(crate) use tls::{Plaintext, Tls};
 
 use std::io;
 
@@ -282,9 +282,10 @@ impl Connection {
     pub(crate) fn release(&mut self, core: &mut Core) {
         self.phase = Phase::Ended;
         self.abandon_message(core);
-        if let Some(extras) = self.extras.take() {
-            if extras.tls.is_some() {
-                core.attached_bytes -= tls::HELD_BYTES;
+        if let Some(mut extras) = self.extras.take() {
+            if let Some(tls) = &mut extras.tls {
+                tls.release(&mut core.pool);
+                core.attached_bytes -= tls.own_bytes();
             }
             if let Some(agreement) = self.compression {
                 core.engines.forget(&extras.contexts, agreement);
@@ -340,7 +341,8 @@ impl Connection {
     /// Bytes of memory that ending this connection would free, save for what every one has.
     pub(crate) fn held_bytes(&self) -> usize {
         let inbox = self.inbox.as_ref().map_or(0, |inbox| inbox.held_bytes());
-        self.queued_bytes() + inbox
+        let cut_record = self.tls().map_or(0, |tls| tls.stashed_bytes());
+        self.queued_bytes() + inbox + cut_record
     }
 
     /// Whether the next bytes should go to a place of their own, which is to be named before they

@@ -21,18 +21,22 @@
 
 use std::collections::VecDeque;
 
-use crate::buf::{Block, Pool, RECEIVE_BLOCK_BYTES, Segment};
+use crate::buf::{Block, HEADER_ROOM, Pool, RECEIVE_BLOCK_BYTES, Segment};
 use crate::policy::{PROGRESS_BYTES_MIN, Tick};
 use crate::proto::header::HEADER_BYTES_MAX;
 use crate::proto::{Header, Opcode, encoder};
 
 use super::message::{InPlace, Source};
-use super::tls::{SEAL_BYTES_MAX, sealed_bytes_max};
+use super::tls::{SEAL_BYTES_MAX, Tls, sealed_bytes_max};
 
 /// Smaller things are gathered in one segment up to this size.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 /// A reply at least this long is worth a segment of its own rather than a copy.
 const IN_PLACE_BYTES_MIN: usize = 4 * 1024;
+
+/// Where in a block a segment begins, so that a record header fits before it. Blocks are larger
+/// than what they are taken for by more than that.
+const SEGMENT_START: usize = HEADER_ROOM / 2;
 
 /// The queue of one connection.
 #[derive(Debug, Default)]
@@ -199,24 +203,29 @@ impl Outbox {
         self.sealed_count += 1;
     }
 
-    /// Seals what is next to be sent, unless that is sealed already: `seal` is given the plaintext
-    /// and room for it, and returns the bytes of the records, or `None` if it cannot be done yet.
-    pub(crate) fn seal_next(
-        &mut self,
-        pool: &mut Pool,
-        seal: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>,
-    ) {
+    /// Seals what is next to be sent, unless that is sealed already, or cannot be yet: where it
+    /// lies, or else into another block. What TLS has to send before it is appended to `output`.
+    pub(crate) fn seal_next(&mut self, tls: &mut Tls, output: &mut Vec<u8>, pool: &mut Pool) {
         if self.sealed_count > 0 || self.send_submitted {
             return;
         }
         let Some(plain) = self.segments.front_mut() else { return };
         let plain_bytes = plain.len().min(SEAL_BYTES_MAX);
+        if plain_bytes == plain.len()
+            && let Some(records) =
+                tls.seal_in_place(plain.block.bytes_mut(), plain.start..plain.end, output)
+        {
+            self.queued_bytes += records.len() - plain_bytes;
+            (plain.start, plain.end) = (records.start, records.end);
+            self.sealed_count = 1;
+            return;
+        }
         let room = sealed_bytes_max(plain_bytes);
         // Memory that is hot, unless the peer may make us wait with it.
         let receive_block =
             if room <= RECEIVE_BLOCK_BYTES && !self.blocked { pool.take_receive() } else { None };
         let mut block = receive_block.unwrap_or_else(|| pool.take(room));
-        let sealed = seal(&plain.bytes()[..plain_bytes], block.bytes_mut());
+        let sealed = tls.seal(&plain.bytes()[..plain_bytes], block.bytes_mut(), output);
         let Some(sealed_bytes) = sealed else {
             pool.give(block);
             return;
@@ -305,8 +314,8 @@ impl Outbox {
             }
         }
         let block = pool.take(bytes);
-        self.segments.push_back(Segment::new(block, 0, bytes));
-        0
+        self.segments.push_back(Segment::new(block, SEGMENT_START, SEGMENT_START + bytes));
+        SEGMENT_START
     }
 
     /// Where an in-place frame may start, if there is a place for it.
@@ -381,10 +390,10 @@ fn rehouse(segment: Segment, pool: &mut Pool) -> Segment {
 fn grow(tail: &mut Segment, bytes: usize, pool: &mut Pool) {
     let len = tail.len();
     let mut block = pool.take(len + bytes);
-    block.bytes_mut()[..len].copy_from_slice(tail.bytes());
+    block.bytes_mut()[SEGMENT_START..][..len].copy_from_slice(tail.bytes());
     pool.give(std::mem::replace(&mut tail.block, block));
-    tail.start = 0;
-    tail.end = len;
+    tail.start = SEGMENT_START;
+    tail.end = SEGMENT_START + len;
 }
 
-const _: () = assert!(HEADER_BYTES_MAX <= crate::buf::HEADER_ROOM);
+const _: () = assert!(HEADER_BYTES_MAX <= HEADER_ROOM);

@@ -1,20 +1,21 @@
 //! A connection over TLS: what it does more than one over plain TCP.
 //!
-//! Received bytes are records here. They are opened into a block of their own, which then goes the
-//! way of every received block; what is queued is sealed on its way out. All else is as without TLS.
+//! Received bytes are records here. They are opened, mostly where they were received, and the
+//! plaintext goes the way of all that is received; what is queued is sealed on its way out. All else
+//! is as without TLS.
 
 use crate::buf::{Block, Segment};
 use crate::policy::Ticks;
 use crate::proto::{CloseCode, Role};
 
-use super::tls::{Opened, Sink, Tls};
+use super::tls::{Opened, Plaintext, Tls};
 use super::{ConnectError, Connection, Core, Input, Phase, Side};
 
 impl Connection {
     /// Speaks TLS from the first byte on. Call it before anything is received.
     pub(crate) fn secure(&mut self, tls: Tls, core: &mut Core) {
         let timeouts = &core.limits.timeouts;
-        core.attached_bytes += super::tls::HELD_BYTES;
+        core.attached_bytes += tls.own_bytes();
         self.extras_mut().tls = Some(tls);
         self.deadline = core.now.after(timeouts.tls_handshake.min(timeouts.handshake));
     }
@@ -29,14 +30,15 @@ impl Connection {
         self.tls().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// The next plaintext in the received records: a block, and how much of it is filled. Call it
-    /// until there is none; then all of the input is dealt with.
+    /// The next plaintext in the received records. Call it until there is none; then all of the
+    /// input is dealt with. Plaintext that lies in `records` is the last that does: deal with it
+    /// there, and go on with no input.
     pub(crate) fn poll_plaintext(
         &mut self,
         records: &mut Block,
         input: &mut Input,
         core: &mut Core,
-    ) -> Option<(Block, usize)> {
+    ) -> Option<Plaintext> {
         let tls = self.extras.as_mut()?.tls.as_mut()?;
         match self.phase {
             Phase::Handshake | Phase::Open | Phase::Closing => {}
@@ -49,11 +51,12 @@ impl Connection {
             return None;
         }
         let handshaking = tls.is_handshaking();
-        let mut block = core.pool.take_receive_always();
         let mut output = Vec::new();
-        let mut sink = Sink::new(block.bytes_mut(), &mut output);
-        let (taken, opened) = tls.open(input.rest_mut(records.bytes_mut()), &mut sink);
-        let filled = sink.filled;
+        let start = input.start();
+        let rest = input.rest_mut(records.bytes_mut());
+        core.attached_bytes -= tls.own_bytes();
+        let (taken, plaintext, opened) = tls.open(rest, &mut core.pool, &mut output);
+        core.attached_bytes += tls.own_bytes();
         let handshaken = handshaking && !tls.is_handshaking();
         input.advance(taken);
         if !output.is_empty() {
@@ -62,11 +65,10 @@ impl Connection {
         if handshaken {
             self.extend_handshake(core);
         }
-        if filled > 0 {
+        if let Some(plaintext) = plaintext {
             // What else there was is told again by the next call.
-            return Some((block, filled));
+            return Some(plaintext.behind(start));
         }
-        core.pool.give(block);
         match opened {
             Opened::All | Opened::Full => {}
             Opened::PeerClosed => self.handle_peer_closed(core),
@@ -80,7 +82,7 @@ impl Connection {
         let tls = self.extras.as_mut()?.tls.as_mut()?;
         let outbox = self.outbox.as_mut()?;
         let mut output = Vec::new();
-        outbox.seal_next(&mut core.pool, |plain, out| tls.seal(plain, out, &mut output));
+        outbox.seal_next(tls, &mut output, &mut core.pool);
         if !output.is_empty() {
             outbox.push_sealed_first(&output, &mut core.pool);
         }

@@ -126,6 +126,8 @@ fn client_config(
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_early_data = false;
+    // As in `server_config`.
+    config.enable_secret_extraction = true;
     config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
     config
 }

@@ -278,6 +278,8 @@ impl Parts {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.max_early_data_size = 0;
         config.send_half_rtt_data = false;
+        // After the handshake records are opened and sealed by connections themselves.
+        config.enable_secret_extraction = true;
         // Sessions kept here would be memory that strangers fill and a lock that all cores share.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = self.tickets;

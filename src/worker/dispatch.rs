@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::buf::Block;
-use crate::conn::{Collected, Core, Ending, Event, Input, Message, Phase, Source};
+use crate::conn::{Collected, Core, Ending, Event, Input, Message, Phase, Plaintext, Source};
 use crate::handler::Conn;
 use crate::io::{Completion, Driver, Token};
 use crate::proto::CloseCode;
@@ -97,10 +97,16 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     fn handle_records(&mut self, token: Token, mut records: Block, mut input: Input) {
         while let Some((entry, core)) = self.live(token)
-            && let Some((block, filled)) =
-                entry.connection.poll_plaintext(&mut records, &mut input, core)
+            && let Some(plaintext) = entry.connection.poll_plaintext(&mut records, &mut input, core)
         {
-            self.handle_plaintext(token, block, Input::new(filled));
+            let (block, range) = match plaintext {
+                Plaintext::Received(range) => {
+                    input = Input::new(0);
+                    (std::mem::replace(&mut records, Block::empty()), range)
+                }
+                Plaintext::Apart(block, range) => (block, range),
+            };
+            self.handle_plaintext(token, block, Input::within(range));
         }
         self.core.pool.give(records);
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::buf::{Block, Pool, PoolConfig, Segment};
 use crate::conn::{
     Close, Collected, ConnectError, Connection, Core, DirectRoom, Ending, Engines, Event,
-    HeadStatus, Input, MaskKeys, Message, MessageKind, Phase, Source, Step, Tls,
+    HeadStatus, Input, MaskKeys, Message, MessageKind, Phase, Plaintext, Source, Step, Tls,
 };
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
@@ -363,21 +363,27 @@ impl Rig {
 
     fn handle_received(&mut self, mut block: Block, len: usize) {
         if !self.connection.is_secure() {
-            self.handle_plaintext(block, len);
+            self.handle_plaintext(block, Input::new(len));
             return;
         }
         let mut records = Input::new(len);
-        while let Some((plain, filled)) =
+        while let Some(plaintext) =
             self.connection.poll_plaintext(&mut block, &mut records, &mut self.core)
         {
-            self.handle_plaintext(plain, filled);
+            let (plain, range) = match plaintext {
+                Plaintext::Received(range) => {
+                    records = Input::new(0);
+                    (std::mem::replace(&mut block, Block::empty()), range)
+                }
+                Plaintext::Apart(plain, range) => (plain, range),
+            };
+            self.handle_plaintext(plain, Input::within(range));
         }
         assert!(records.is_empty(), "all of the input is dealt with");
         self.core.pool.give(block);
     }
 
-    fn handle_plaintext(&mut self, mut block: Block, len: usize) {
-        let mut input = Input::new(len);
+    fn handle_plaintext(&mut self, mut block: Block, mut input: Input) {
         if self.connection.phase() == Phase::Handshake {
             self.handle_head(&block, &mut input);
         }
@@ -457,7 +463,9 @@ impl Rig {
             }
         }
         let under_way = self.sending.is_some() || self.direct.is_some();
-        let idle = self.connection.outbox.is_none() && self.connection.inbox.is_none();
+        let cut_record = self.connection.tls().is_some_and(|tls| tls.stashed_bytes() > 0);
+        let unfinished = self.connection.inbox.is_some() || cut_record;
+        let idle = self.connection.outbox.is_none() && !unfinished;
         if idle && !under_way {
             assert_eq!(self.core.pool.lent_count(), 0, "an idle connection holds no block");
         }

@@ -17,7 +17,7 @@ static CONFIGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let certificate = certified.cert.der().clone();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
@@ -25,11 +25,13 @@ static CONFIGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new
         .unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
+    let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    server.enable_secret_extraction = true;
+    client.enable_secret_extraction = true;
     (Arc::new(server), Arc::new(client))
 });
 
@@ -112,10 +114,13 @@ fn idle_connection_over_tls_holds_no_buffer() {
     for rig in [&client, &server] {
         assert_eq!(rig.core.pool.lent_count(), 0);
         assert!(rig.connection.inbox.is_none() && rig.connection.outbox.is_none());
-        assert_eq!(rig.connection.tls().unwrap().stashed_bytes(), 0);
+        let tls = rig.connection.tls().unwrap();
+        assert_eq!(tls.stashed_bytes(), 0);
+        assert_eq!(rig.core.attached_bytes, tls.own_bytes());
+        assert!(tls.own_bytes() < 2500, "rustls has handed over, and its memory is free");
     }
-    client.release();
-    server.release();
+    assert_eq!(client.release().1.attached_bytes, 0);
+    assert_eq!(server.release().1.attached_bytes, 0);
 }
 
 #[test]
