@@ -1,5 +1,5 @@
 //! permessage-deflate on a connection (rows PD, FR05, FR06). What the engines do with each kind of
-//! block is tested beside them.
+//! block is tested beside them; there Miri sees enough of zlib, which is all it would run here.
 
 use crate::conn::{MessageKind, Phase};
 use crate::policy::{CompressionLimits, Limits};
@@ -68,6 +68,7 @@ fn assert_fails(bytes: &[u8], code: u16) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn compressed_message_is_inflated_however_it_is_cut() {
     let (messages, output) = judge(&masked(TEXT | COMPRESSED, HELLO));
     assert_eq!(messages, [(MessageKind::Text, b"Hello".to_vec())]);
@@ -75,6 +76,7 @@ fn compressed_message_is_inflated_however_it_is_cut() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn fragments_of_a_compressed_message_are_one_stream_with_pings_between() {
     let bytes = [
         masked(TEXT_PART | COMPRESSED, &HELLO[..3]),
@@ -91,6 +93,7 @@ fn fragments_of_a_compressed_message_are_one_stream_with_pings_between() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn fr06_compressed_bit_on_a_continuation_or_a_control_frame_fails() {
     let begun = masked(TEXT_PART | COMPRESSED, &HELLO[..3]);
     assert_fails(&[&begun[..], &masked(LAST | COMPRESSED, &HELLO[3..])].concat(), 1002);
@@ -100,12 +103,14 @@ fn fr06_compressed_bit_on_a_continuation_or_a_control_frame_fails() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn fr05_compressed_bit_without_the_extension_fails() {
     let outcome = every_way(|| Rig::open(listen), &masked(TEXT | COMPRESSED, HELLO));
     assert_eq!((outcome.messages.len(), outcome.output), (0, plain_close(1002)));
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd01_bomb_ends_at_the_first_byte_over_the_limit() {
     let limit = 64 * 1024;
     for (bytes, passes) in [(limit, true), (limit + 1, false), (4 << 20, false)] {
@@ -128,6 +133,7 @@ fn pd01_bomb_ends_at_the_first_byte_over_the_limit() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd01_memory_of_a_bomb_is_its_limit_and_no_more() {
     let limit = 1 << 20;
     let mut rig = open_within(listen, within(false, limit));
@@ -143,6 +149,7 @@ fn pd01_memory_of_a_bomb_is_its_limit_and_no_more() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd02_limit_holds_for_what_is_inflated() {
     let message = vec![b'a'; 4096];
     let frame = masked(TEXT | COMPRESSED, &compress(&message));
@@ -162,6 +169,7 @@ fn pd02_limit_holds_for_what_is_inflated() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd03_malformed_data_fails_once_and_gives_the_engine_back() {
     // A block of the reserved type; a distance to before the start.
     assert_fails(&masked(TEXT | COMPRESSED, &[0x06, 0, 0]), 1007);
@@ -169,6 +177,7 @@ fn pd03_malformed_data_fails_once_and_gives_the_engine_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd03_message_must_not_refer_to_the_one_before_without_takeover() {
     let mut deflater = Deflater::new(6, 15);
     let mut frames = Vec::new();
@@ -189,6 +198,7 @@ fn pd03_message_must_not_refer_to_the_one_before_without_takeover() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd04_final_block_stored_block_and_empty_message_are_taken() {
     // RFC 7692 §7.2.3.4, §7.2.3.3, §7.2.3.6.
     let last = &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
@@ -206,6 +216,7 @@ fn pd04_final_block_stored_block_and_empty_message_are_taken() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn fg06_text_that_inflates_to_something_else_fails_at_the_bad_byte() {
     let mut payload = b"good ".to_vec();
     payload.push(0xff);
@@ -222,6 +233,7 @@ fn fg06_text_that_inflates_to_something_else_fails_at_the_bad_byte() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn reply_is_compressed_if_it_is_long_enough_and_gains_by_it() {
     let mut rig = open_within(echo, within(false, 64 * 1024));
     let random: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(500).collect();
@@ -237,6 +249,7 @@ fn reply_is_compressed_if_it_is_long_enough_and_gains_by_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd06_idle_compressed_connection_holds_no_engine() {
     let mut rig = open_within(echo, within(false, 64 * 1024));
     for _ in 0..3 {
@@ -249,6 +262,7 @@ fn pd06_idle_compressed_connection_holds_no_engine() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "zlib takes too long")]
 fn pd07_engine_goes_back_wherever_a_message_breaks_off() {
     let compressed = compress(&[b'a'; 5000]);
     let started = masked(TEXT_PART | COMPRESSED, &compressed[..compressed.len() / 2]);
