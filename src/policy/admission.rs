@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn memory_returns_to_its_baseline_when_a_flood_ends() {
         let limit = limit(1);
-        let count: u32 = if cfg!(miri) { 10_000 } else { 200_000 };
+        let count: u32 = if cfg!(miri) { 3_000 } else { 200_000 };
         let flood: Vec<_> =
             (0..count).map(|n| limit.try_admit(Ipv4Addr::from_bits(n).into()).unwrap()).collect();
         let (len, capacity) = held(&limit);
