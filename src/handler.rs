@@ -45,7 +45,7 @@ pub trait Handler {
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
 
     /// The queue of a connection has drained, after a send was told that it waits
-    /// ([`SendStatus::Queued`](crate::SendStatus::Queued)) or that the queue is full: less than
+    /// ([`SendStatus::Queued`]) or that the queue is full: less than
     /// half of the high-water mark is left in it.
     fn writable(&mut self, conn: &mut Conn<'_, Self::State>) {
         let _ = conn;

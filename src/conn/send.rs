@@ -24,7 +24,7 @@ pub enum SendError {
     /// The connection is closing or closed. Nothing can be sent any more.
     Closed,
     /// The peer reads too slowly: more than the limit is queued already. By default the connection
-    /// is being closed with 1013; with [`Overflow::Drop`](crate::Overflow::Drop) only this message
+    /// is being closed with 1013; with [`Overflow::Drop`] only this message
     /// is lost, and [`writable`](crate::Handler::writable) will tell when the queue has drained.
     QueueFull,
 }
