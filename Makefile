@@ -14,7 +14,7 @@ run: ## Builds and starts the server on 127.0.0.1:9001
 
 test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
 	tests/setup
-	$(CARGO) build --release --workspace --examples
+	$(CARGO) build --release --workspace --bins --examples
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
 	tests/conform
@@ -78,7 +78,7 @@ conform: ## 780 conformance cases against both backends, without Python
 
 conform-agreement: ## Compares the verdicts of loadgen conform and Autobahn on five servers
 	tests/setup
-	$(CARGO) build --release --workspace --examples
+	$(CARGO) build --release --workspace --bins --examples
 	tests/conform-agreement
 
 bench-floor: ## CPU per message of the server and of loadgen, against a bare echo
