@@ -15,9 +15,11 @@ use crate::io::epoll::EpollDriver;
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
+use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
+use crate::pubsub::TopicSettings;
 use crate::threads::{self, Seat};
-use crate::worker::{Dialed, Shared, StopOrder, Worker};
+use crate::worker::{Access, Dialed, Post, Shared, StopOrder, Worker};
 
 /// Settings of a [`Client`]. Start from [`Client::builder`]; the defaults serve most.
 #[derive(Clone, Debug, Default)]
@@ -203,17 +205,21 @@ impl Client {
     {
         let metrics: Vec<Arc<Metrics>> =
             self.checked.cores.iter().map(|_| Arc::default()).collect();
-        let shared = Arc::new(Shared::default());
         let seats = self.seats()?;
         let wakes: Vec<Wake> = seats.iter().map(|seat| seat.setup.wake.clone()).collect();
+        let topics = TopicSettings::default();
+        let shared = Shared::new(&wakes, Access::default(), Budget::default(), topics);
+        let shared = Arc::new(shared);
         let work = |worker: usize, setup| {
-            let (metrics, shared) = (Arc::clone(&metrics[worker]), Arc::clone(&shared));
+            let metrics = Arc::clone(&metrics[worker]);
+            let post = Post { number: worker, metrics, doors: Vec::new() };
+            let shared = Arc::clone(&shared);
             match self.backend {
                 Backend::IoUring => {
-                    self.turn(UringDriver::new(setup)?, metrics, shared, handlers(worker))
+                    self.turn(UringDriver::new(setup)?, post, shared, handlers(worker))
                 }
                 Backend::Epoll => {
-                    self.turn(EpollDriver::new(setup)?, metrics, shared, handlers(worker))
+                    self.turn(EpollDriver::new(setup)?, post, shared, handlers(worker))
                 }
             }
         };
@@ -264,13 +270,13 @@ impl Client {
     fn turn<D: Outgoing, H: ClientHandler>(
         &self,
         driver: D,
-        metrics: Arc<Metrics>,
+        post: Post,
         shared: Arc<Shared>,
         handler: H,
     ) -> io::Result<()> {
         let limits = self.checked.limits.clone();
         let application = Dialed(handler);
         let memory = self.checked.memory;
-        Worker::new(driver, application, limits, memory, metrics, Vec::new(), shared).run()
+        Worker::new(driver, application, limits, memory, post, shared).run()
     }
 }

@@ -4,6 +4,7 @@
 
 mod check;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buf::PoolConfig;
@@ -12,6 +13,7 @@ use crate::io::addr::ListenAddr;
 use crate::io::backend::BackendChoice;
 use crate::policy::{Limits, Overflow, RateMode};
 use crate::proto::handshake::forwarded::ForwardedHeader;
+use crate::pubsub::{TopicPolicy, TopicSettings};
 use crate::tls::Tls;
 
 pub(crate) use check::{Checked, at_least, at_most};
@@ -34,6 +36,7 @@ pub struct Builder {
     bytes_per_second: Option<u64>,
     rate_mode: RateMode,
     memory_bytes_max: Option<usize>,
+    pub(crate) topics: TopicSettings,
     pub(crate) backend: BackendChoice,
     pub(crate) workers: Option<usize>,
     pub(crate) cores: Option<Vec<usize>>,
@@ -77,6 +80,7 @@ impl Default for Builder {
             bytes_per_second: None,
             rate_mode: RateMode::Close,
             memory_bytes_max: None,
+            topics: TopicSettings::default(),
             backend: BackendChoice::Auto,
             workers: None,
             cores: None,
@@ -249,6 +253,54 @@ impl Builder {
     /// Default: 80 % of the memory that the machine or the container lets the process have.
     pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
         self.memory_bytes_max = Some(bytes);
+        self
+    }
+
+    /// How a topic treats those who come late and those who read slowly, by its name. Called when a
+    /// topic comes to be, and for each message that is published, so it should be quick. Default:
+    /// [`TopicPolicy::default`] for all.
+    ///
+    /// ```
+    /// use longwire::{Server, SlowReaders, TopicPolicy};
+    ///
+    /// let builder = Server::builder().topic_policy(|name| match name.split('/').next() {
+    ///     Some("prices") => TopicPolicy::new().slow_readers(SlowReaders::Latest).history(1),
+    ///     _ => TopicPolicy::new(),
+    /// });
+    /// # drop(builder);
+    /// ```
+    pub fn topic_policy(
+        mut self,
+        policy: impl Fn(&str) -> TopicPolicy + Send + Sync + 'static,
+    ) -> Self {
+        self.topics.policy = Arc::new(policy);
+        self
+    }
+
+    /// Bytes of the longest name of a topic. Default 255, from 1 to 65,535.
+    pub fn topic_bytes_max(mut self, bytes: usize) -> Self {
+        self.topics.topic_bytes_max = bytes;
+        self
+    }
+
+    /// Topics of a core; more are refused. Default 1,048,576, at least 1. Each takes some 300 bytes.
+    pub fn topics_max(mut self, topics: usize) -> Self {
+        self.topics.topics_max = topics;
+        self
+    }
+
+    /// Subscriptions of a connection; more are refused. Default 256, from 1 to 65,535. Each takes
+    /// some 50 bytes.
+    pub fn subscriptions_max(mut self, subscriptions: usize) -> Self {
+        self.topics.subscriptions_max = subscriptions;
+        self
+    }
+
+    /// Messages and other orders of other threads that may wait for a core: one that is published
+    /// when there are more is refused ([`PublishError::Busy`](crate::PublishError::Busy)). Default
+    /// 65,536, at least 1.
+    pub fn inbox_orders_max(mut self, orders: usize) -> Self {
+        self.topics.inbox_orders_max = orders;
         self
     }
 

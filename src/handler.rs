@@ -5,12 +5,13 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::conn::{Close, Connection, Core, Message, MessageKind, SendError, SendStatus};
+use crate::conn::{Close, Connection, Core, Message, MessageKind, Phase, SendError, SendStatus};
 use crate::decision::Decision;
 use crate::io::Token;
 use crate::io::addr::PeerAddr;
 use crate::proto::CloseCode;
 use crate::proto::handshake::Request;
+use crate::pubsub::{Payload, PublishError, Receipt, SubscribeError, Topics};
 
 /// What an application does with connections. One value of it lives on each core and is called
 /// only there, so it needs no lock, no `Arc` and no `Send`.
@@ -67,20 +68,32 @@ pub trait Handler {
     }
 }
 
-/// Names a connection of one worker. Never used twice within 2^24 connections of a worker.
+/// Names a connection of a server or client. Never used twice within 2^24 connections of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(u64);
 
 impl ConnId {
-    pub(crate) fn new(token: Token) -> Self {
-        Self(u64::from(token.generation) << 32 | u64::from(token.index))
+    const INDEX_BITS: u32 = 30;
+    const GENERATION_BITS: u32 = 24;
+
+    pub(crate) fn new(core: usize, token: Token) -> Self {
+        let above = (core as u64) << Self::GENERATION_BITS | u64::from(token.generation);
+        Self(above << Self::INDEX_BITS | u64::from(token.index))
     }
 
-    pub(crate) fn token(self) -> Token {
-        let [a, b, c, d, e, f, g, h] = self.0.to_le_bytes();
-        let (index, generation) =
-            (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        Token { index, generation }
+    /// The number of its core.
+    pub(crate) fn core(self) -> usize {
+        (self.0 >> (Self::INDEX_BITS + Self::GENERATION_BITS)) as usize
+    }
+
+    /// Its token, if it is a connection of this core.
+    pub(crate) fn token_at(self, core: usize) -> Option<Token> {
+        let bits = |from: u32, count: u32| {
+            u32::try_from(self.0 >> from & ((1 << count) - 1)).expect("it has at most 32 bits")
+        };
+        let index = bits(0, Self::INDEX_BITS);
+        let generation = bits(Self::INDEX_BITS, Self::GENERATION_BITS);
+        (self.core() == core).then_some(Token { index, generation })
     }
 }
 
@@ -109,11 +122,22 @@ pub struct Conn<'a, S> {
     pub(crate) token: Token,
     pub(crate) connection: &'a mut Connection,
     pub(crate) core: &'a mut Core,
+    pub(crate) topics: &'a mut Topics,
     pub(crate) state: &'a mut S,
     pub(crate) peer: &'a dyn PeerAddress,
 }
 
 impl<S> Conn<'_, S> {
+    /// Sends a message: text of a string, binary of bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_text`](Self::send_text).
+    pub fn send<'p>(&mut self, payload: impl Into<Payload<'p>>) -> Result<SendStatus, SendError> {
+        let Payload { kind, bytes } = payload.into();
+        self.connection.send(kind, bytes, self.core)
+    }
+
     /// Sends a text message.
     ///
     /// # Errors
@@ -162,7 +186,7 @@ impl<S> Conn<'_, S> {
 
     /// The name of this connection.
     pub fn id(&self) -> ConnId {
-        ConnId::new(self.token)
+        ConnId::new(self.topics.core(), self.token)
     }
 
     /// Bytes queued for this connection that the kernel has not taken yet.
@@ -218,6 +242,55 @@ impl<S> Conn<'_, S> {
     }
 }
 
+impl<S> Conn<'_, S> {
+    /// Subscribes this connection to a topic: from now on it is sent what is published there, and
+    /// first the last messages, if the topic keeps a [history](crate::TopicPolicy::history). False if it was
+    /// subscribed already. Its subscriptions end with the connection.
+    ///
+    /// A topic is there as long as it has subscribers. Its name is 1 to 255 bytes
+    /// ([`topic_bytes_max`](crate::Builder::topic_bytes_max)) of text without white space, control
+    /// characters, `*` and `>`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`] says what is wrong with the name, or which limit is reached.
+    pub fn subscribe(&mut self, topic: &str) -> Result<bool, SubscribeError> {
+        if self.connection.phase() != Phase::Open {
+            return Err(SubscribeError::Closed);
+        }
+        let subscribed = self.topics.subscribe(self.token.index, topic);
+        if subscribed == Err(SubscribeError::TooMany) && self.topics.is_unruly(self.token.index) {
+            self.connection.fail(CloseCode::POLICY_VIOLATION, self.core);
+        }
+        subscribed
+    }
+
+    /// Ends a subscription: what is published from now on is not sent to this connection. False if
+    /// it was not subscribed.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.topics.unsubscribe(self.token.index, topic)
+    }
+
+    /// Publishes a message to all subscribers of a topic, on every core; to this connection, too, if
+    /// it is one. It leaves at the end of the turn, after what was sent to the connections
+    /// themselves. What one connection publishes to one topic reaches each subscriber in that order.
+    ///
+    /// The [`Receipt`] tells how many connections it was queued for; drop it if that is of no
+    /// interest.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], and then nobody is sent the message: no topic has such a name, or another
+    /// core has fallen so far behind that it takes no more.
+    pub fn publish<'p>(
+        &mut self,
+        topic: &str,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<Receipt, PublishError> {
+        self.topics.publish(topic, payload.into())
+    }
+}
+
 impl<S: fmt::Debug> fmt::Debug for Conn<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conn").field("id", &self.id()).field("state", &self.state).finish()
@@ -234,6 +307,7 @@ pub(crate) trait Roster<S> {
     fn now(&self) -> Instant;
     fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>>;
     fn conn_count(&self) -> usize;
+    fn publish(&mut self, topic: &str, payload: Payload<'_>) -> Result<Receipt, PublishError>;
 }
 
 impl<S> Conns<'_, S> {
@@ -245,6 +319,19 @@ impl<S> Conns<'_, S> {
     /// The connection of this name, while it is open.
     pub fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
         self.roster.conn(id)
+    }
+
+    /// Publishes a message, as [`Conn::publish`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::publish`].
+    pub fn publish<'p>(
+        &mut self,
+        topic: &str,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<Receipt, PublishError> {
+        self.roster.publish(topic, payload.into())
     }
 
     /// Connections of this core, those included that are opening or closing.

@@ -41,7 +41,9 @@ mod io;
 mod metrics;
 mod policy;
 mod proto;
+mod pubsub;
 mod server;
+mod sync;
 mod threads;
 mod tls;
 mod worker;
@@ -62,6 +64,10 @@ pub use policy::{Overflow, RateMode};
 pub use proto::handshake::forwarded::ForwardedHeader;
 pub use proto::handshake::{Refusal, Request, Response};
 pub use proto::{CloseCode, LimitExceeded, Violation};
+pub use pubsub::{
+    Delivery, InvalidTopic, Payload, PublishError, Receipt, SlowReaders, SubscribeError,
+    TopicPolicy,
+};
 pub use server::{Handle, Server};
 #[cfg(feature = "cli")]
 pub use tls::self_signed;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{Builder, Checked, Entrance};
 use crate::error::Error;
-use crate::handler::Handler;
+use crate::handler::{ConnId, Handler};
 use crate::io::Driver;
 use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend, DriverSetup};
@@ -19,8 +19,9 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
+use crate::pubsub::{Order, Payload, PublishError, Receipt};
 use crate::threads::{self, Seat};
-use crate::worker::{REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
+use crate::worker::{Post, REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
 
 /// A server that listens, and runs once it is given its handlers.
 ///
@@ -205,13 +206,10 @@ struct HandleInner {
 impl Handle {
     fn new(checked: &Checked, builder: &Builder) -> Result<Self, Error> {
         let workers = checked.cores.len();
-        let shared = Shared {
-            access: builder.access()?,
-            budget: Arc::new(Budget::new(checked.memory_bytes_max)),
-            ..Shared::default()
-        };
         let wakes: io::Result<Vec<Wake>> = (0..workers).map(|_| Wake::new()).collect();
         let wakes = wakes.map_err(|source| Error::Worker { worker: 0, source })?;
+        let budget = Budget::new(checked.memory_bytes_max);
+        let shared = Shared::new(&wakes, builder.access()?, budget, builder.topics.clone());
         let inner = HandleInner {
             wakes,
             metrics: (0..workers).map(|_| Arc::default()).collect(),
@@ -232,6 +230,47 @@ impl Handle {
     pub fn stop_now(&self) {
         let code = CloseCode::GOING_AWAY;
         self.order(StopOrder { code, grace: std::time::Duration::ZERO });
+    }
+
+    /// Publishes a message to all subscribers of a topic, on every core. What one thread publishes
+    /// to one topic reaches each subscriber in that order.
+    ///
+    /// The [`Receipt`] is a future that tells how many connections it was queued for; drop it if
+    /// that is of no interest.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], and then nobody is sent the message: no topic has such a name, or a core
+    /// has fallen so far behind that it takes no more.
+    pub fn publish<'p>(
+        &self,
+        topic: &str,
+        payload: impl Into<Payload<'p>>,
+    ) -> Result<Receipt, PublishError> {
+        self.inner.shared.exchange.publish_from_outside(topic, payload.into())
+    }
+
+    /// Sends a message to one connection. False if its core has fallen so far behind that it takes
+    /// no more orders. True says nothing of the connection, which may be gone by then; to one that
+    /// reads too slowly happens what would happen to it by [`Conn::send`](crate::Conn::send).
+    pub fn send<'p>(&self, conn: ConnId, payload: impl Into<Payload<'p>>) -> bool {
+        let Payload { kind, bytes } = payload.into();
+        let order = Order::Send { id: conn, kind, payload: bytes.into() };
+        self.inner.shared.exchange.order(conn.core(), order)
+    }
+
+    /// Closes a connection, as [`Conn::close`](crate::Conn::close) does, if it is still there. False
+    /// if its core has fallen so far behind that it takes no more orders.
+    pub fn close(&self, conn: ConnId, code: CloseCode, reason: &str) -> bool {
+        let code = if code.is_sendable() { code } else { CloseCode::NORMAL };
+        let order = Order::Close { id: conn, code, reason: reason.into() };
+        self.inner.shared.exchange.order(conn.core(), order)
+    }
+
+    /// Stops the server, as [`stop`](Self::stop) does with [`CloseCode::SERVICE_RESTART`]; what is
+    /// left after `deadline` is cut off.
+    pub fn shutdown(&self, deadline: std::time::Duration) {
+        self.order(StopOrder { code: CloseCode::SERVICE_RESTART, grace: deadline });
     }
 
     /// What the server has done so far. Cheap enough to call every second.
@@ -264,8 +303,11 @@ fn turn_until_stopped<D: Driver, H: Handler>(
         Served(handlers(worker)),
         checked.limits.clone(),
         checked.memory,
-        Arc::clone(&inner.metrics[worker]),
-        checked.doors(),
+        Post {
+            number: worker,
+            metrics: Arc::clone(&inner.metrics[worker]),
+            doors: checked.doors(),
+        },
         Arc::clone(&inner.shared),
     );
     worker.run()

@@ -1,7 +1,7 @@
 //! Memory of one core: blocks that are lent to the kernel and to connections, and the pool they
 //! come from and return to.
 //!
-//! A [`Block`] is owned by exactly one party at a time (pool, driver, outbox, inbox), and ownership
+//! An owned [`Block`] has exactly one owner at a time (pool, driver, outbox, inbox), and ownership
 //! moves by value. That is what lets the seam to the kernel be safe Rust: a buffer the kernel may
 //! write to is a buffer nobody else has. Nothing here knows what the bytes mean.
 
@@ -9,7 +9,7 @@ mod block;
 mod pool;
 mod segment;
 
-pub(crate) use block::Block;
+pub(crate) use block::{Block, Shared};
 pub(crate) use pool::{Pool, PoolConfig};
 pub(crate) use segment::Segment;
 

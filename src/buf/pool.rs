@@ -131,7 +131,7 @@ impl Pool {
 
     /// Takes any block back. Returns whether receiving may go on that had to wait.
     pub(crate) fn give(&mut self, block: Block) {
-        if block.is_empty() {
+        if block.is_shared() || block.is_empty() {
             return;
         }
         if block.len() == RECEIVE_BLOCK_BYTES {

@@ -68,6 +68,12 @@ impl Builder {
         at_least("backlog", self.backlog as usize, 1)?;
         let memory_bytes_max = self.memory_bytes_max.unwrap_or_else(memory_limit::default_limit);
         at_least("memory_bytes_max", memory_bytes_max, 1 << 20)?;
+        at_least("topic_bytes_max", self.topics.topic_bytes_max, 1)?;
+        at_most("topic_bytes_max", self.topics.topic_bytes_max, 65_535)?;
+        at_least("topics_max", self.topics.topics_max, 1)?;
+        at_least("subscriptions_max", self.topics.subscriptions_max, 1)?;
+        at_most("subscriptions_max", self.topics.subscriptions_max, 65_535)?;
+        at_least("inbox_orders_max", self.topics.inbox_orders_max, 1)?;
         let proxy_header = self.proxy_protocol;
         let memory = self.memory;
         Ok(Checked { entrances, proxy_header, limits, cores, memory, memory_bytes_max })

@@ -57,6 +57,12 @@ impl Agreement {
         self.0.get() & Self::RECEIVE_TAKEOVER != 0
     }
 
+    /// Whether messages are sent to it in the form that most others take: the largest window, and
+    /// each message by itself.
+    pub(super) fn is_common(self) -> bool {
+        !self.send_takeover() && usize::from(self.send_window_bits()) == WINDOW_BITS_MAX
+    }
+
     /// Whether engines stay with the connection.
     pub(super) fn keeps_context(self) -> bool {
         self.send_takeover() || self.receive_takeover()

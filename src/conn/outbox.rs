@@ -20,8 +20,10 @@
 //! memory exists only while its block is being worked through (`slot`), never across a turn's end.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
 
-use crate::buf::{Block, HEADER_ROOM, Pool, RECEIVE_BLOCK_BYTES, Segment};
+use crate::buf::{Block, HEADER_ROOM, Pool, RECEIVE_BLOCK_BYTES, Segment, Shared};
 use crate::policy::{PROGRESS_BYTES_MIN, Tick};
 use crate::proto::header::HEADER_BYTES_MAX;
 use crate::proto::{Header, Opcode, encoder};
@@ -33,6 +35,8 @@ use super::tls::{SEAL_BYTES_MAX, Tls, sealed_bytes_max};
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 /// A reply at least this long is worth a segment of its own rather than a copy.
 const IN_PLACE_BYTES_MIN: usize = 4 * 1024;
+/// What is shared and at least this long is not copied behind what is queued already.
+const SHARE_BYTES_MIN: usize = 256;
 
 /// Where in a block a segment begins, so that a record header fits before it. Blocks are larger
 /// than what they are taken for by more than that.
@@ -97,6 +101,23 @@ impl Outbox {
         let start = self.make_room(bytes.len(), pool);
         let Some(tail) = self.segments.back_mut() else { unreachable!("room was made") };
         tail.block.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Queues what others are sent, too, from where it lies.
+    pub(crate) fn push_shared(
+        &mut self,
+        memory: &Rc<Shared>,
+        range: Range<usize>,
+        pool: &mut Pool,
+    ) {
+        let len = range.len();
+        // Behind something else, a copy of a few bytes costs less than a send of its own.
+        if len < SHARE_BYTES_MIN && !self.is_empty() {
+            self.push_bytes(&memory.bytes()[range], pool);
+            return;
+        }
+        self.queued_bytes += len;
+        self.segments.push_back(Segment::new(Block::shared(memory), range.start, range.end));
     }
 
     /// Queues a frame whose payload lies in a received block, without copying where that can be.
@@ -303,7 +324,8 @@ impl Outbox {
         let gathers = slots.0 != Some(tail_index)
             && slots.1 != Some(tail_index)
             && self.segments.len() > self.sealed_count;
-        if let Some(tail) = self.segments.back_mut().filter(|_| gathers) {
+        let tail = self.segments.back_mut().filter(|tail| gathers && !tail.block.is_shared());
+        if let Some(tail) = tail {
             if tail.end + bytes > tail.block.len() && tail.len() + bytes <= GATHER_BYTES_MAX {
                 grow(tail, bytes, pool);
             }
@@ -376,6 +398,9 @@ impl Outbox {
 /// core, and a slow reader must not hold a large block for a few bytes.
 fn rehouse(segment: Segment, pool: &mut Pool) -> Segment {
     let left = segment.len();
+    if segment.block.is_shared() {
+        return segment;
+    }
     let must = segment.block.len() == RECEIVE_BLOCK_BYTES;
     if !must && left * 8 >= segment.block.len() {
         return segment;

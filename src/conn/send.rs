@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::policy::Overflow;
-use crate::proto::{CloseCode, LimitExceeded, Opcode, close as close_frame};
+use crate::proto::{CloseCode, LimitExceeded, Opcode, Role, close as close_frame};
+use crate::pubsub::{Form, Offer, Share, Taken};
 
 use super::message::InPlace;
 use super::{Connection, Core, MessageKind, Phase};
@@ -73,6 +74,56 @@ impl Connection {
         Ok(self.send_status(core))
     }
 
+    /// Queues messages that others are sent, too.
+    pub(crate) fn take_offer(&mut self, offer: Offer<'_>, core: &mut Core) -> Taken {
+        let Offer { mut share, only_if_idle } = offer;
+        if self.phase != Phase::Open {
+            return Taken::Gone;
+        }
+        if only_if_idle && self.queued_bytes() > 0 {
+            return Taken::Later;
+        }
+        match self.check_room(core) {
+            Ok(()) => {}
+            Err(_) => return Taken::Refused,
+        }
+        let form = match self.compression {
+            None if self.role == Role::Server => Form::Plain,
+            Some(agreement) if self.role == Role::Server && agreement.is_common() => Form::Deflated,
+            // It needs frames of its own.
+            Some(_) | None => return self.take_one_by_one(share, core),
+        };
+        if form == Form::Deflated
+            && let Some(agreement) = self.compression
+            && let Some(limits) = core.limits.compression
+        {
+            let engines = &mut core.engines;
+            share.deflate(|payload, out| {
+                let compressed = (payload.len() >= limits.message_bytes_min)
+                    .then(|| engines.compress(payload, agreement, None, &limits))
+                    .flatten();
+                out.extend_from_slice(compressed.unwrap_or_default());
+                compressed.is_some()
+            });
+        }
+        let Core { pool, outboxes, .. } = core;
+        let outbox = self.outbox_mut(outboxes);
+        share.each_run(form, |memory, range| outbox.push_shared(memory, range, pool));
+        Taken::Queued
+    }
+
+    fn take_one_by_one(&mut self, mut share: Share<'_>, core: &mut Core) -> Taken {
+        let mut taken = Taken::Queued;
+        share.each_message(|publication| {
+            if taken == Taken::Queued
+                && self.send(publication.kind, &publication.payload, core).is_err()
+            {
+                taken = Taken::Refused;
+            }
+        });
+        taken
+    }
+
     /// Sends a ping with up to 125 bytes of payload, which the peer's pong repeats.
     pub(crate) fn ping(&mut self, payload: &[u8], core: &mut Core) -> Result<(), SendError> {
         self.check_queue(core)?;
@@ -117,6 +168,11 @@ impl Connection {
         if self.phase != Phase::Open {
             return Err(SendError::Closed);
         }
+        self.check_room(core)
+    }
+
+    /// Whether something more may be queued; does what the policy asks for if not.
+    fn check_room(&mut self, core: &mut Core) -> Result<(), SendError> {
         if self.queued_bytes() < core.limits.send_bytes_max {
             return Ok(());
         }

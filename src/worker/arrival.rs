@@ -199,6 +199,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             per_address.release(admitted);
         }
         entry.connection.release(&mut self.core);
+        self.topics.forget(index);
         self.deadlines.clear(index);
         self.tally.leave(entry.handshake);
         if entry.refused {

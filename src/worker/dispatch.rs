@@ -23,8 +23,12 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             Completion::Sent { token, segment, sent } => match self.live(token) {
                 Some((entry, core)) => {
                     entry.connection.handle_sent(segment, sent, core);
+                    let is_idle = entry.connection.queued_bytes() == 0;
                     if entry.connection.poll_writable(core) {
                         self.tell_writable(token);
+                    }
+                    if is_idle {
+                        self.topics.handle_idle(token.index);
                     }
                     self.mark(token.index);
                 }
@@ -65,6 +69,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             Completion::Woken => {
                 self.handle_woken();
                 self.handle_decisions();
+                self.handle_orders();
             }
         }
     }
@@ -150,23 +155,23 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     }
 
     pub(super) fn tell_opened(&mut self, token: Token) {
-        let Self { table, core, application, driver, .. } = self;
+        let Self { table, core, application, driver, topics, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(state) = &mut entry.state else { return };
         core.metrics.opened.add(1);
         let connection = &mut entry.connection;
-        let mut conn = Conn { token, connection, core, state, peer: driver };
+        let mut conn = Conn { token, connection, core, topics, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.open(&mut conn))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
         }
     }
 
     fn tell_writable(&mut self, token: Token) {
-        let Self { table, core, application, driver, .. } = self;
+        let Self { table, core, application, driver, topics, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(state) = &mut entry.state else { return };
         let connection = &mut entry.connection;
-        let mut conn = Conn { token, connection, core, state, peer: driver };
+        let mut conn = Conn { token, connection, core, topics, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.writable(&mut conn))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
             self.tell_ending(token.index);
@@ -175,13 +180,13 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     #[inline]
     fn tell_message(&mut self, token: Token, message: Message<'_>) {
-        let Self { table, core, application, driver, .. } = self;
+        let Self { table, core, application, driver, topics, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(state) = &mut entry.state else { return };
         core.metrics.messages.add(1);
         core.metrics.message_bytes.add(message.payload().len() as u64);
         let connection = &mut entry.connection;
-        let mut conn = Conn { token, connection, core, state, peer: driver };
+        let mut conn = Conn { token, connection, core, topics, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.message(&mut conn, message))).is_err() {
             entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
         }
@@ -204,7 +209,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Tells the application how a connection ended, if it has.
     pub(super) fn tell_ending(&mut self, index: u32) {
-        let Self { table, core, application, driver, .. } = self;
+        let Self { table, core, application, driver, topics, .. } = self;
         let Some(entry) = table.get_mut(index as usize) else { return };
         let Some(ending) = entry.connection.poll_ending() else { return };
         let Some(mut state) = entry.state.take() else { return };
@@ -218,9 +223,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         core.metrics.closed.add(1);
         let token = Token { index, generation: entry.generation };
         let connection = &mut entry.connection;
-        let mut conn = Conn { token, connection, core, state: &mut state, peer: driver };
+        let mut conn = Conn { token, connection, core, topics, state: &mut state, peer: driver };
         // The connection is over; a panic has nothing more to end.
         let _ = catch_unwind(AssertUnwindSafe(|| application.close(&mut conn, &close)));
+        topics.forget(index);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
     }
 }

@@ -51,7 +51,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     /// Reports what is held, and does what the level asks for.
     pub(super) fn look_after_memory(&mut self) {
         let now = self.core.now;
-        let held_bytes = self.core.held_bytes();
+        let held_bytes = self.held_bytes();
         let memory = &mut self.memory;
         let changed = held_bytes.abs_diff(memory.reported_bytes) >= REPORT_BYTES;
         if !changed && memory.looked_at == now {
@@ -63,7 +63,8 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             // Nobody is to be closed for what is only kept for the next message; least of all for
             // what the last one that was closed has left behind.
             self.core.pool.release_spare();
-            memory.report(self.core.held_bytes());
+            let held_bytes = self.core.held_bytes() + self.topics.held_bytes();
+            memory.report(held_bytes);
         }
         self.core.is_pressed = memory.level >= Level::PauseReading;
         // Those that were told to go have a second to take their Close frame; to choose others
@@ -76,11 +77,16 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         }
     }
 
+    /// Bytes of heap that peers make this worker hold, and what it keeps for them.
+    fn held_bytes(&self) -> usize {
+        self.core.held_bytes() + self.topics.held_bytes()
+    }
+
     /// Frees what is spare, and after a peak gives the freed back to the kernel. Call it about once a
     /// second.
     pub(super) fn trim_memory(&mut self) {
         self.core.trim();
-        let held_bytes = self.core.held_bytes();
+        let held_bytes = self.held_bytes();
         let freed_bytes = self.memory.peak_bytes.saturating_sub(held_bytes);
         if freed_bytes >= RELEASE_BYTES_MIN.max(held_bytes) {
             self.memory.peak_bytes = held_bytes;

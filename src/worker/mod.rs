@@ -7,10 +7,11 @@
 //! 2. read the clock, once,
 //! 3. take the completions, in order, each to its connection and on to the handler (`dispatch`),
 //! 4. let the application act of its own accord (`Handler::turn`),
-//! 5. do what the connections ask for: one send each for all that a turn produced,
-//! 6. look after deadlines and a stop in progress.
+//! 5. queue published messages for their subscribers (`fanout`),
+//! 6. do what the connections ask for: one send each for all that a turn produced,
+//! 7. look after deadlines and a stop in progress.
 //!
-//! With a driver that sends at once (epoll), step 5 also follows each completion, while the
+//! With a driver that sends at once (epoll), step 6 also follows each completion, while the
 //! bytes are still in the first-level cache.
 
 mod admit;
@@ -19,6 +20,7 @@ mod arrival;
 mod clock;
 mod deadlines;
 mod dispatch;
+mod fanout;
 mod memory;
 mod reach;
 mod stop;
@@ -36,11 +38,13 @@ use slab::Slab;
 use crate::buf::{Pool, PoolConfig};
 use crate::conn::{Connection, Core, Engines, MaskKeys, Phase, Step};
 use crate::decision::Mailbox;
+use crate::io::wake::Wake;
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
 use crate::policy::budget::Budget;
 use crate::policy::{Limits, LogRate, Tick, Ticks};
 use crate::proto::CloseCode;
+use crate::pubsub::{Exchange, Order, TopicSettings, Topics};
 
 pub(crate) use application::{Application, Dialed, Served};
 pub(crate) use arrival::{Access, Door};
@@ -66,7 +70,7 @@ const SHED_PER_REST_MAX: usize = 64;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What the workers of a server or a client have in common. None of it is touched by messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     /// Connections of all workers.
     pub(crate) conn_count: AtomicUsize,
@@ -76,6 +80,33 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     /// Memory of all workers.
     pub(crate) budget: Arc<Budget>,
+    /// How messages get from one worker to another.
+    pub(crate) exchange: Arc<Exchange>,
+}
+
+impl Shared {
+    /// For the workers that these wake.
+    pub(crate) fn new(
+        wakes: &[Wake],
+        access: Access,
+        budget: Budget,
+        topics: TopicSettings,
+    ) -> Self {
+        let exchange = Arc::new(Exchange::new(wakes, topics));
+        let (conn_count, stop) = (AtomicUsize::new(0), StopSwitch::default());
+        Self { conn_count, stop, access, budget: Arc::new(budget), exchange }
+    }
+}
+
+/// What is a worker's own.
+#[derive(Debug)]
+pub(crate) struct Post {
+    /// Its number, from 0.
+    pub(crate) number: usize,
+    /// What it counts.
+    pub(crate) metrics: Arc<Metrics>,
+    /// One for each of its listeners.
+    pub(crate) doors: Vec<Door>,
 }
 
 /// A slot of the connection table.
@@ -185,7 +216,7 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     deadlines: Deadlines,
     clock: Clock,
     dirty: Vec<u32>,
-    /// Connections that the application had its hands on in its own turn; empty between turns.
+    /// Connections that something was done with beside what they received; empty between turns.
     lent: Vec<u32>,
     tally: Tally,
     /// When the application wants its next turn.
@@ -196,6 +227,9 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     stop: Stop,
     log: LogRates,
     mailbox: Arc<Mailbox<A::State>>,
+    topics: Topics,
+    /// Of other threads; empty between turns.
+    orders: Vec<Order>,
     /// One for each listener.
     doors: Vec<Door>,
     memory: MemoryShare,
@@ -209,8 +243,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         application: A,
         limits: Limits,
         memory: PoolConfig,
-        metrics: Arc<Metrics>,
-        doors: Vec<Door>,
+        post: Post,
         shared: Arc<Shared>,
     ) -> Self {
         let clock = Clock::new(driver.now());
@@ -227,8 +260,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             limits,
             now: Tick(0),
             keys: MaskKeys::default(),
-            metrics,
+            metrics: post.metrics,
         };
+        let topics = Topics::new(post.number, Arc::clone(&shared.exchange));
         let mailbox = Arc::new(Mailbox::new(driver.wake_handle()));
         Self {
             driver,
@@ -246,7 +280,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             stop: Stop::default(),
             log: LogRates { broke: LogRate::new(Tick(0)), accept_failed: LogRate::new(Tick(0)) },
             mailbox,
-            doors,
+            topics,
+            orders: Vec::new(),
+            doors: post.doors,
             memory: MemoryShare::new(Arc::clone(&shared.budget)),
             shared,
         }
@@ -279,6 +315,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             }
         }
         self.application_turn()?;
+        self.fan_out();
         self.look_after_dirty();
         self.look_after_deadlines();
         self.look_after_memory();
@@ -296,6 +333,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             driver: &mut self.driver,
             table: &mut self.table,
             core: &mut self.core,
+            topics: &mut self.topics,
             tally: &mut self.tally,
             shared: &self.shared,
             lent: &mut self.lent,
@@ -306,20 +344,27 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let stopped = reach.stopped;
         self.application_due =
             turn.map_err(|_| io::Error::other("the handler panicked in `turn`"))?;
-        let mut lent = std::mem::take(&mut self.lent);
-        for index in lent.drain(..) {
-            self.tell_ending(index);
-            self.mark(index);
-        }
-        self.lent = lent;
+        self.look_after_lent();
         if stopped {
             self.begin_stop(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
         }
         Ok(())
     }
 
+    fn look_after_lent(&mut self) {
+        let mut lent = std::mem::take(&mut self.lent);
+        for index in lent.drain(..) {
+            self.tell_ending(index);
+            self.mark(index);
+        }
+        self.lent = lent;
+    }
+
     /// Until something is due, at most.
     fn wait_timeout(&self) -> Option<Duration> {
+        if self.topics.has_work() {
+            return Some(Duration::ZERO);
+        }
         let mut due = self.deadlines.next_due().min(self.stop.next_due());
         if let Some(tick) = self.accept_resumes_at {
             due = due.min(tick);
@@ -404,6 +449,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         if self.trimmed_at.after(Ticks::at_least(WAIT_MAX)) <= self.core.now {
             self.trimmed_at = self.core.now;
             self.trim_memory();
+            self.topics.handle_second();
         }
     }
 

@@ -14,6 +14,7 @@ use crate::conn::{Connection, Core, Phase};
 use crate::dialer::{Dialing, Target};
 use crate::handler::{Conn, ConnId, Roster};
 use crate::io::{Driver, Outgoing, Token, socket};
+use crate::pubsub::{Payload, PublishError, Receipt, Topics};
 
 use super::{Entry, Shared, Tally};
 
@@ -23,6 +24,7 @@ pub(crate) struct Reach<'w, D: Driver, S> {
     pub(super) driver: &'w mut D,
     pub(super) table: &'w mut Slab<Entry<S>>,
     pub(super) core: &'w mut Core,
+    pub(super) topics: &'w mut Topics,
     pub(super) tally: &'w mut Tally,
     pub(super) shared: &'w Shared,
     /// Connections the application has had its hands on; one may stand here more than once.
@@ -46,19 +48,23 @@ impl<D: Driver, S> Roster<S> for Reach<'_, D, S> {
     }
 
     fn conn(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
-        let token = id.token();
+        let token = id.token_at(self.topics.core())?;
         let entry = self.table.get_mut(token.index as usize)?;
         if entry.generation != token.generation || entry.connection.phase() != Phase::Open {
             return None;
         }
         note(self.lent, token.index);
-        let (core, peer) = (&mut *self.core, &*self.driver);
+        let (core, topics, peer) = (&mut *self.core, &mut *self.topics, &*self.driver);
         let state = entry.state.as_mut()?;
-        Some(Conn { token, connection: &mut entry.connection, core, state, peer })
+        Some(Conn { token, connection: &mut entry.connection, core, topics, state, peer })
     }
 
     fn conn_count(&self) -> usize {
         self.table.len()
+    }
+
+    fn publish(&mut self, topic: &str, payload: Payload<'_>) -> Result<Receipt, PublishError> {
+        self.topics.publish(topic, payload)
     }
 }
 
@@ -100,11 +106,11 @@ impl<D: Outgoing, S> Dialing<S> for Reach<'_, D, S> {
         self.tally.handshakes += 1;
         self.shared.conn_count.fetch_add(1, Ordering::Relaxed);
         note(self.lent, token.index);
-        Ok(ConnId::new(token))
+        Ok(ConnId::new(self.topics.core(), token))
     }
 
     fn abort(&mut self, id: ConnId) {
-        let token = id.token();
+        let Some(token) = id.token_at(self.topics.core()) else { return };
         if let Some(entry) = self.table.get_mut(token.index as usize)
             && entry.generation == token.generation
         {

@@ -9,10 +9,13 @@ use std::time::Duration;
 use crate::buf::PoolConfig;
 use crate::conn::Phase;
 use crate::io::sim::{FaultConfig, Net, PeerId, SimDriver};
+use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
+use crate::policy::budget::Budget;
 use crate::policy::{Limits, Tick, Ticks};
 use crate::proto::CloseCode;
-use crate::worker::{Handshake, Served, Shared, StopOrder, Worker};
+use crate::pubsub::TopicSettings;
+use crate::worker::{Access, Handshake, Post, Served, Shared, StopOrder, Worker};
 
 use super::app::{App, Log, Waiting, decide};
 use super::client::Client;
@@ -44,6 +47,13 @@ impl Rig<false> {
     }
 }
 
+/// What the workers of a test have in common: one of them.
+pub(super) fn shared() -> Arc<Shared> {
+    let wakes = [Wake::new().expect("a descriptor is left")];
+    let (access, topics) = (Access::default(), TopicSettings::default());
+    Arc::new(Shared::new(&wakes, access, Budget::default(), topics))
+}
+
 impl<const AT_ONCE: bool> Rig<AT_ONCE> {
     /// A worker over this driver.
     pub(super) fn over(driver: SimDriver<AT_ONCE>, limits: Limits, memory: PoolConfig) -> Self {
@@ -51,9 +61,10 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         let app = App::default();
         let (log, deferred) = (Rc::clone(&app.log), Rc::clone(&app.deferred));
         let metrics = Arc::new(Metrics::default());
-        let shared = Arc::new(Shared::default());
-        let (counters, common) = (Arc::clone(&metrics), Arc::clone(&shared));
-        let worker = Worker::new(driver, Served(app), limits, memory, counters, Vec::new(), common);
+        let shared = shared();
+        let post = Post { number: 0, metrics: Arc::clone(&metrics), doors: Vec::new() };
+        let common = Arc::clone(&shared);
+        let worker = Worker::new(driver, Served(app), limits, memory, post, common);
         Self { worker, net, log, shared, metrics, deferred, running: true }
     }
 

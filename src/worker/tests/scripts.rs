@@ -20,12 +20,12 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::Limits;
 use crate::proto::{CloseCode, Opcode, close};
-use crate::worker::{Served, Shared, Worker};
+use crate::worker::{Post, Served, Worker};
 
 use super::app::{App, Log};
 use super::client::{Client, Opening};
 use super::payload::Command::{Burst, Close, Copy, Echo, Keep, Note, Panic, Twice};
-use super::rig::memory;
+use super::rig::{memory, shared};
 use wire::{RealWire, SimWire, Wire};
 
 use MessageKind::{Binary, Text};
@@ -296,7 +296,7 @@ fn on_real<D: Driver>(script: &Script, make: fn(DriverSetup) -> std::io::Result<
 fn play<D: Driver>(driver: D, mut wire: impl Wire, script: &Script) -> Outcome {
     let app = App::default();
     let log = Rc::clone(&app.log);
-    let shared = Arc::new(Shared::default());
+    let shared = shared();
     let metrics = Arc::new(Metrics::default());
     let limits = Limits {
         conns_max: 16,
@@ -309,8 +309,7 @@ fn play<D: Driver>(driver: D, mut wire: impl Wire, script: &Script) -> Outcome {
         Served(app),
         limits,
         memory(),
-        Arc::clone(&metrics),
-        Vec::new(),
+        Post { number: 0, metrics: Arc::clone(&metrics), doors: Vec::new() },
         shared,
     );
     let mut client = Client::knocking(0, 5);

@@ -1,0 +1,251 @@
+//! What the cores of a server have in common for topics: how a message gets from one to the others.
+//!
+//! Each core has an inbox, which any thread fills and only the core empties. Whoever fills an empty
+//! one wakes the core, so a batch costs one wake. An inbox has so many places: when one is full, the
+//! publisher is told, and nobody is sent the message; nothing is lost in silence.
+//!
+//! Cores without subscribers are skipped. Each counts its topics in a table of few thousand places,
+//! by hash; a place that two topics share costs a message for nothing and no more.
+//!
+//! INVARIANT: `reserved` of an inbox is the orders that are in it, or about to be.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::conn::MessageKind;
+use crate::handler::ConnId;
+use crate::io::wake::Wake;
+use crate::proto::CloseCode;
+use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering};
+
+use super::{InvalidTopic, Payload, Publication, PublishError, Receipt, TopicPolicy, name};
+
+/// Places of the table in which a core counts its topics.
+const PRESENCE_SLOTS: usize = 4096;
+
+/// What other threads ask of a core.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Publish(Arc<Publication>),
+    Send { id: ConnId, kind: MessageKind, payload: Box<[u8]> },
+    Close { id: ConnId, code: CloseCode, reason: Box<str> },
+}
+
+/// Chooses the policy of a topic.
+type ChoosePolicy = dyn Fn(&str) -> TopicPolicy + Send + Sync;
+
+/// What topics are like, and how many there may be.
+#[derive(Clone)]
+pub(crate) struct TopicSettings {
+    /// How the topic of this name treats its subscribers.
+    pub(crate) policy: Arc<ChoosePolicy>,
+    /// Bytes of a name.
+    pub(crate) topic_bytes_max: usize,
+    /// Topics of a core.
+    pub(crate) topics_max: usize,
+    /// Subscriptions of a connection.
+    pub(crate) subscriptions_max: usize,
+    /// Orders that may wait for a core.
+    pub(crate) inbox_orders_max: usize,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            policy: Arc::new(|_| TopicPolicy::default()),
+            topic_bytes_max: name::TOPIC_BYTES_MAX,
+            topics_max: 1 << 20,
+            subscriptions_max: 256,
+            inbox_orders_max: 1 << 16,
+        }
+    }
+}
+
+impl std::fmt::Debug for TopicSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopicSettings")
+            .field("topic_bytes_max", &self.topic_bytes_max)
+            .field("topics_max", &self.topics_max)
+            .field("subscriptions_max", &self.subscriptions_max)
+            .field("inbox_orders_max", &self.inbox_orders_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shared by all cores and handles.
+pub(crate) struct Exchange {
+    ports: Vec<Port>,
+    hasher: RandomState,
+    pub(super) settings: TopicSettings,
+}
+
+/// One core, seen from the others.
+struct Port {
+    inbox: Inbox,
+    presence: Box<[AtomicU32]>,
+}
+
+/// Where orders for a core wait.
+pub(crate) struct Inbox {
+    orders: Mutex<Vec<Order>>,
+    reserved: AtomicUsize,
+    capacity: usize,
+    wake: Wake,
+}
+
+impl Exchange {
+    /// One core for each of `wakes`.
+    pub(crate) fn new(wakes: &[Wake], settings: TopicSettings) -> Self {
+        let port = |wake: &Wake| Port {
+            inbox: Inbox::new(wake.clone(), settings.inbox_orders_max),
+            presence: (0..PRESENCE_SLOTS).map(|_| AtomicU32::new(0)).collect(),
+        };
+        let ports = wakes.iter().map(port).collect();
+        Self { ports, hasher: RandomState::new(), settings }
+    }
+
+    /// The hash of a topic's name. Its key is random, so nobody can choose names that collide
+    /// (row PS05).
+    pub(super) fn hash(&self, topic: &str) -> u64 {
+        self.hasher.hash_one(topic)
+    }
+
+    /// How a topic treats its subscribers.
+    pub(super) fn policy(&self, topic: &str) -> TopicPolicy {
+        (self.settings.policy)(topic)
+    }
+
+    /// A message that may be published.
+    pub(super) fn publication(
+        &self,
+        topic: &str,
+        payload: Payload<'_>,
+    ) -> Result<Arc<Publication>, InvalidTopic> {
+        name::check(topic, self.settings.topic_bytes_max)?;
+        Ok(Arc::new(Publication::new(topic, self.hash(topic), payload)))
+    }
+
+    /// Hands a message to every core that may have subscribers: by its inbox, or if it is `own`, by
+    /// returning true. All of them have room, or none is handed anything.
+    pub(super) fn publish(
+        &self,
+        publication: &Arc<Publication>,
+        own: Option<usize>,
+    ) -> Result<bool, PublishError> {
+        let keeps_history = self.policy(&publication.topic).history > 0;
+        let is_concerned =
+            |core: usize| keeps_history || self.ports[core].has_topic(publication.hash);
+        let others: Vec<&Inbox> = (0..self.ports.len())
+            .filter(|&core| Some(core) != own && is_concerned(core))
+            .map(|core| &self.ports[core].inbox)
+            .collect();
+        for (count, inbox) in others.iter().enumerate() {
+            if !inbox.reserve() {
+                for inbox in &others[..count] {
+                    inbox.release(1);
+                }
+                return Err(PublishError::Busy);
+            }
+        }
+        let own = own.is_some_and(is_concerned);
+        publication.expect_cores(others.len() + usize::from(own));
+        for inbox in others {
+            inbox.put(Order::Publish(Arc::clone(publication)));
+        }
+        Ok(own)
+    }
+
+    /// Publishes from a thread that is no core's.
+    pub(crate) fn publish_from_outside(
+        &self,
+        topic: &str,
+        payload: Payload<'_>,
+    ) -> Result<Receipt, PublishError> {
+        let publication = self.publication(topic, payload)?;
+        self.publish(&publication, None)?;
+        Ok(Receipt::new(publication))
+    }
+
+    /// Gives an order to the core of a connection. False if it has no room, or there is no such
+    /// core.
+    pub(crate) fn order(&self, core: usize, order: Order) -> bool {
+        let Some(port) = self.ports.get(core) else { return false };
+        let has_room = port.inbox.reserve();
+        if has_room {
+            port.inbox.put(order);
+        }
+        has_room
+    }
+
+    /// Moves the orders for a core to `orders`, which is empty.
+    pub(crate) fn take_orders(&self, core: usize, orders: &mut Vec<Order>) {
+        self.ports[core].inbox.take(orders);
+    }
+
+    /// A core has one more topic, or one less.
+    pub(super) fn note_topic(&self, core: usize, hash: u64, is_there: bool) {
+        let slot = &self.ports[core].presence[slot_of(hash)];
+        if is_there {
+            slot.fetch_add(1, Ordering::AcqRel);
+        } else {
+            slot.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("cores", &self.ports.len()).finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    /// Whether the core may have this topic.
+    fn has_topic(&self, hash: u64) -> bool {
+        self.presence[slot_of(hash)].load(Ordering::Acquire) > 0
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new(wake: Wake, capacity: usize) -> Self {
+        let reserved = AtomicUsize::new(0);
+        Self { orders: Mutex::new(Vec::new()), reserved, capacity, wake }
+    }
+
+    /// Reserves a place; false if there is none.
+    fn reserve(&self) -> bool {
+        let has_room = self.reserved.fetch_add(1, Ordering::AcqRel) < self.capacity;
+        if !has_room {
+            self.release(1);
+        }
+        has_room
+    }
+
+    fn release(&self, count: usize) {
+        self.reserved.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// Fills a place that is reserved.
+    fn put(&self, order: Order) {
+        let is_first = {
+            let mut orders = crate::sync::lock(&self.orders);
+            orders.push(order);
+            orders.len() == 1
+        };
+        // Those that follow are found by the same look.
+        if is_first {
+            self.wake.wake();
+        }
+    }
+
+    fn take(&self, orders: &mut Vec<Order>) {
+        debug_assert!(orders.is_empty(), "what was taken before has been dealt with");
+        std::mem::swap(&mut *crate::sync::lock(&self.orders), orders);
+        self.release(orders.len());
+    }
+}
+
+fn slot_of(hash: u64) -> usize {
+    // The low bits choose places of the core's own tables, too.
+    (hash >> 40) as usize % PRESENCE_SLOTS
+}

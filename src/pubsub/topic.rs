@@ -1,0 +1,219 @@
+//! One topic of one core: its subscribers, and how far each has been served.
+//!
+//! Subscribers stand in a dense array. To serve them, a pass goes over it from the end to the start,
+//! in slices, and gives each what it has not been given yet. Whoever leaves is replaced by the last
+//! one, which stands behind the pass and has been served; whoever comes stands behind it, too. So
+//! nobody is left out and nobody served twice, whatever happens between two slices (row PS07).
+//!
+//! ```text
+//!   |a |b |c |d |e |f |
+//!            ^ cursor: d, e, f have been served in this pass
+//! ```
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::log::{Log, Share, precedes};
+use super::{SlowReaders, TopicPolicy};
+
+/// A topic with subscribers on this core, or with a history.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Box<str>,
+    pub(super) hash: u64,
+    pub(super) policy: TopicPolicy,
+    pub(super) members: Vec<Member>,
+    pub(super) log: Log,
+    pass: Option<Pass>,
+    /// One past the number of the last message for which there was a pass.
+    passed: u32,
+    /// Stands in the line of topics that have something to send.
+    pub(super) is_in_line: bool,
+    /// Seconds for which it has had no subscriber.
+    pub(super) idle_seconds: u32,
+}
+
+/// A connection's place in a topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    /// Slot of the connection.
+    pub(super) conn: u32,
+    /// Place in the list of all subscriptions.
+    pub(super) subscription: u32,
+    /// The number of the first message that it has not been given.
+    pub(super) next: u32,
+}
+
+/// A walk over all subscribers, with the messages from `begin` to `end`.
+#[derive(Debug)]
+struct Pass {
+    begin: u32,
+    end: u32,
+    /// Subscribers before this one have not been served.
+    cursor: usize,
+    /// Of those that were, how many took all of it, and how many had no room.
+    queued: usize,
+    refused: usize,
+}
+
+/// What has become of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is queued.
+    Queued,
+    /// There was no room for it; the connection is being closed.
+    Refused,
+    /// The connection is to be asked again when what is before it has left.
+    Later,
+    /// The connection is not open any more.
+    Gone,
+}
+
+/// What is asked of a connection.
+#[derive(Debug)]
+pub(crate) struct Offer<'a> {
+    pub(crate) share: Share<'a>,
+    /// Only if everything before it has left already.
+    pub(crate) only_if_idle: bool,
+}
+
+impl Topic {
+    pub(super) fn new(
+        name: &str,
+        hash: u64,
+        policy: TopicPolicy,
+        alive_bytes: &Rc<Cell<usize>>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            hash,
+            policy,
+            members: Vec::new(),
+            log: Log::new(alive_bytes),
+            pass: None,
+            passed: 0,
+            is_in_line: false,
+            idle_seconds: 0,
+        }
+    }
+
+    /// Adds a subscriber; returns its place, and whether there is a history to send it.
+    pub(super) fn join(&mut self, conn: u32, subscription: u32) -> (u32, bool) {
+        let end = self.log.end();
+        let kept = end.wrapping_sub(self.log.first()) as usize;
+        let wanted = u32::try_from(self.policy.history.min(kept)).expect("it is at most `kept`");
+        let next = end.wrapping_sub(wanted);
+        let position = u32::try_from(self.members.len()).expect("connections fit 32 bits");
+        self.members.push(Member { conn, subscription, next });
+        (position, wanted > 0)
+    }
+
+    /// Removes the subscriber at a place; returns the subscription that stands there now.
+    pub(super) fn leave(&mut self, position: u32) -> Option<u32> {
+        let position = position as usize;
+        self.members.swap_remove(position);
+        if let Some(pass) = &mut self.pass {
+            pass.cursor = pass.cursor.min(self.members.len());
+        }
+        self.members.get(position).map(|member| member.subscription)
+    }
+
+    /// Whether somebody is still to be served.
+    pub(super) fn has_work(&self) -> bool {
+        self.pass.is_some() || self.log.has_open() || self.log.sealed() != self.passed
+    }
+
+    /// Serves up to `budget` subscribers, of one pass.
+    pub(super) fn serve_slice(
+        &mut self,
+        budget: &mut usize,
+        lost: &mut usize,
+        offer: &mut impl FnMut(u32, Offer<'_>) -> Taken,
+    ) {
+        let mut pass = self.pass.take().unwrap_or_else(|| {
+            self.log.seal();
+            let (begin, end, cursor) = (self.passed, self.log.sealed(), self.members.len());
+            Pass { begin, end, cursor, queued: 0, refused: 0 }
+        });
+        while pass.cursor > 0 && *budget > 0 {
+            pass.cursor -= 1;
+            *budget -= 1;
+            self.serve_in(&mut pass, lost, offer);
+        }
+        if pass.cursor > 0 {
+            self.pass = Some(pass);
+            return;
+        }
+        let Pass { begin, end, queued, refused, .. } = pass;
+        self.log.count(begin..end, queued, refused);
+        self.log.finish(begin, end, self.policy.kept_count());
+        self.passed = end;
+    }
+
+    /// Serves the subscriber at the cursor, and counts it for the publishers.
+    fn serve_in(
+        &mut self,
+        pass: &mut Pass,
+        lost: &mut usize,
+        offer: &mut impl FnMut(u32, Offer<'_>) -> Taken,
+    ) {
+        let next = self.members[pass.cursor].next;
+        let (queued, refused) = match self.serve(pass.cursor, pass.end, lost, offer) {
+            Taken::Queued | Taken::Later => (1, 0),
+            Taken::Refused => (0, 1),
+            Taken::Gone => (0, 0),
+        };
+        if precedes(pass.begin, next) {
+            // It came when some of these were published already.
+            if precedes(next, pass.end) {
+                self.log.count(next..pass.end, queued, refused);
+            }
+        } else {
+            pass.queued += queued;
+            pass.refused += refused;
+        }
+    }
+
+    /// Serves one subscriber that was left behind, or has come since, as far as others are.
+    pub(super) fn catch_up(
+        &mut self,
+        position: u32,
+        lost: &mut usize,
+        offer: &mut impl FnMut(u32, Offer<'_>) -> Taken,
+    ) {
+        let position = position as usize;
+        let end = match &self.pass {
+            Some(pass) if position >= pass.cursor => pass.end,
+            _ => self.passed,
+        };
+        self.serve(position, end, lost, offer);
+    }
+
+    /// Gives one subscriber what it has not been given before `end`.
+    fn serve(
+        &mut self,
+        position: usize,
+        end: u32,
+        lost: &mut usize,
+        offer: &mut impl FnMut(u32, Offer<'_>) -> Taken,
+    ) -> Taken {
+        let Member { conn, next, .. } = self.members[position];
+        if !precedes(next, end) {
+            return Taken::Queued;
+        }
+        let latest_only = self.policy.slow_readers == SlowReaders::Latest;
+        let from = if latest_only { end.wrapping_sub(1) } else { next };
+        let (share, gone) = self.log.share(from, end);
+        let only_if_idle = self.policy.slow_readers != SlowReaders::Close;
+        let taken = offer(conn, Offer { share, only_if_idle });
+        if taken == Taken::Later {
+            // What it will have missed by then is counted then.
+            return taken;
+        }
+        if taken == Taken::Queued {
+            *lost += gone + from.wrapping_sub(next) as usize;
+        }
+        self.members[position].next = end;
+        taken
+    }
+}
