@@ -233,6 +233,7 @@ impl Outbox {
         let Some(plain) = self.segments.front_mut() else { return };
         let plain_bytes = plain.len().min(SEAL_BYTES_MAX);
         if plain_bytes == plain.len()
+            && !plain.block.is_shared()
             && let Some(records) =
                 tls.seal_in_place(plain.block.bytes_mut(), plain.start..plain.end, output)
         {
