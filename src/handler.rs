@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::conn::{Close, Connection, Core, Message, MessageKind, Phase, SendError, SendStatus};
 use crate::decision::Decision;
@@ -95,6 +95,24 @@ impl ConnId {
         let generation = bits(Self::INDEX_BITS, Self::GENERATION_BITS);
         (self.core() == core).then_some(Token { index, generation })
     }
+}
+
+/// What is known of a connection; see [`Handle::connections`](crate::Handle::connections).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnInfo {
+    /// Its name.
+    pub id: ConnId,
+    /// The core it is on.
+    pub core: usize,
+    /// The client's address, as [`Conn::client_addr`] tells it.
+    pub client_addr: Option<IpAddr>,
+    /// Since it was accepted, to an eighth of a second.
+    pub age: Duration,
+    /// Topics it subscribes to, up to 16.
+    pub topics: Vec<String>,
+    /// Bytes queued that the kernel has not taken yet.
+    pub queued_bytes: usize,
 }
 
 impl fmt::Display for ConnId {

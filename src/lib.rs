@@ -55,7 +55,7 @@ pub use conn::{Close, ConnectError, Message, MessageKind, SendError, SendStatus,
 pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
-pub use handler::{Conn, ConnId, Conns, Handler};
+pub use handler::{Conn, ConnId, ConnInfo, Conns, Handler};
 pub use io::addr::{InvalidListenAddr, ListenAddr, PeerAddr, UnixCredentials};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};

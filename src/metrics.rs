@@ -6,6 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bounds of the classes in which turns are counted.
+pub(crate) const TURN_BOUNDS: [Duration; 4] = [
+    Duration::from_micros(100),
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+];
 
 /// Counters of one core.
 #[derive(Debug, Default)]
@@ -23,8 +32,23 @@ pub(crate) struct Metrics {
     pub(crate) messages: Counter,
     /// Payload bytes of these.
     pub(crate) message_bytes: Counter,
-    /// Messages dropped because a queue was full.
+    /// Messages dropped because a queue was full, or its reader slow.
     pub(crate) dropped: Counter,
+    /// Messages queued for peers.
+    pub(crate) sent_messages: Counter,
+    /// Payload bytes of these.
+    pub(crate) sent_bytes: Counter,
+    /// Messages published for this core's subscribers.
+    pub(crate) published: Counter,
+    /// Topics, subscriptions, and bytes held, as of the last second.
+    pub(crate) topics: Counter,
+    pub(crate) subscriptions: Counter,
+    pub(crate) held_bytes: Counter,
+    /// Bytes in the queues of connections, as of the last turn.
+    pub(crate) queued_bytes: Counter,
+    /// Turns by their length, and the length of all.
+    turns: [Counter; TURN_BOUNDS.len() + 1],
+    turn_nanos: Counter,
     /// Handshakes refused, by class. Rare enough for a lock.
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections ended by the server, by close code.
@@ -41,6 +65,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Sets what is no count but a level.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -50,6 +79,19 @@ impl Metrics {
     /// Counts a refused handshake.
     pub(crate) fn count_refusal(&self, class: &'static str) {
         *lock(&self.refusals).entry(class).or_default() += 1;
+    }
+
+    /// Counts messages that were queued for a peer.
+    pub(crate) fn count_sent(&self, messages: usize, bytes: usize) {
+        self.sent_messages.add(messages as u64);
+        self.sent_bytes.add(bytes as u64);
+    }
+
+    /// Counts a turn of the event loop.
+    pub(crate) fn count_turn(&self, length: Duration) {
+        let class = TURN_BOUNDS.iter().take_while(|&&bound| length > bound).count();
+        self.turns[class].add(1);
+        self.turn_nanos.add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Counts a connection that this server ended.
@@ -75,8 +117,27 @@ pub struct Stats {
     /// Payload bytes of these messages.
     pub message_bytes: u64,
     /// Messages that were not sent because the queue of their connection was full
-    /// ([`Overflow::Drop`](crate::Overflow::Drop)).
+    /// ([`Overflow::Drop`](crate::Overflow::Drop)), or because newer ones of their topic have taken
+    /// their place ([`SlowReaders`](crate::SlowReaders)).
     pub dropped: u64,
+    /// Messages queued for peers, each subscriber of a topic counted.
+    pub sent_messages: u64,
+    /// Payload bytes of these messages.
+    pub sent_bytes: u64,
+    /// Messages of topics that cores have taken up for their subscribers.
+    pub published: u64,
+    /// Topics that there are, on each core, as of the last second.
+    pub topics: u64,
+    /// Subscriptions that there are, as of the last second.
+    pub subscriptions: u64,
+    /// Bytes queued for peers.
+    pub queued_bytes: u64,
+    /// Bytes of heap held for connections and topics, as of the last second.
+    pub held_bytes: u64,
+    /// Turns of the event loops: how many took at most 0.1 ms, 1 ms, 10 ms, 100 ms, and more.
+    pub turns: [u64; 5],
+    /// The length of all turns together, without the waits between them.
+    pub turn_time: Duration,
     /// Handshakes refused, by class of reason.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Connections that this server ended, by close code.
@@ -92,6 +153,17 @@ impl Stats {
         self.messages += core.messages.value();
         self.message_bytes += core.message_bytes.value();
         self.dropped += core.dropped.value();
+        self.sent_messages += core.sent_messages.value();
+        self.sent_bytes += core.sent_bytes.value();
+        self.published += core.published.value();
+        self.topics += core.topics.value();
+        self.subscriptions += core.subscriptions.value();
+        self.queued_bytes += core.queued_bytes.value();
+        self.held_bytes += core.held_bytes.value();
+        for (sum, turns) in self.turns.iter_mut().zip(&core.turns) {
+            *sum += turns.value();
+        }
+        self.turn_time += Duration::from_nanos(core.turn_nanos.value());
         for (class, count) in lock(&core.refusals).iter() {
             *self.refusals.entry(class).or_default() += count;
         }

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use crate::config::{Builder, Checked, Entrance};
 use crate::error::Error;
-use crate::handler::{ConnId, Handler};
+use crate::handler::{ConnId, ConnInfo, Handler};
 use crate::io::Driver;
 use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend, DriverSetup};
@@ -19,7 +20,7 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
-use crate::pubsub::{Order, Payload, PublishError, Receipt};
+use crate::pubsub::{Listing, Order, Payload, PublishError, Receipt};
 use crate::threads::{self, Seat};
 use crate::worker::{Post, REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
 
@@ -200,7 +201,7 @@ struct HandleInner {
     wakes: Vec<Wake>,
     metrics: Vec<Arc<Metrics>>,
     shared: Arc<Shared>,
-    stop_timeout: std::time::Duration,
+    stop_timeout: Duration,
 }
 
 impl Handle {
@@ -229,7 +230,7 @@ impl Handle {
     /// Stops the server at once: what is left is cut off.
     pub fn stop_now(&self) {
         let code = CloseCode::GOING_AWAY;
-        self.order(StopOrder { code, grace: std::time::Duration::ZERO });
+        self.order(StopOrder { code, grace: Duration::ZERO });
     }
 
     /// Publishes a message to all subscribers of a topic, on every core. What one thread publishes
@@ -269,7 +270,7 @@ impl Handle {
 
     /// Stops the server, as [`stop`](Self::stop) does with [`CloseCode::SERVICE_RESTART`]; what is
     /// left after `deadline` is cut off.
-    pub fn shutdown(&self, deadline: std::time::Duration) {
+    pub fn shutdown(&self, deadline: Duration) {
         self.order(StopOrder { code: CloseCode::SERVICE_RESTART, grace: deadline });
     }
 
@@ -280,6 +281,37 @@ impl Handle {
             stats.add(metrics);
         }
         stats
+    }
+
+    /// The same, of each core by itself.
+    pub fn core_stats(&self) -> Vec<Stats> {
+        let of_core = |metrics: &Arc<Metrics>| {
+            let mut stats = Stats::default();
+            stats.add(metrics);
+            stats
+        };
+        self.inner.metrics.iter().map(of_core).collect()
+    }
+
+    /// Some of the open connections, at most `conns_max`. Blocks until all cores have answered, or
+    /// `timeout` has passed; then those are missing that have not. Not for the thread of a worker,
+    /// which would wait for itself.
+    pub fn connections(&self, conns_max: usize, timeout: Duration) -> Vec<ConnInfo> {
+        let (answer, answers) = mpsc::channel();
+        let workers = self.inner.wakes.len();
+        for worker in 0..workers {
+            let listing = Listing { conns_max, answer: answer.clone() };
+            self.inner.shared.exchange.order(worker, Order::List(listing));
+        }
+        drop(answer);
+        let end = Instant::now() + timeout;
+        let left = || end.saturating_duration_since(Instant::now());
+        let mut conns = Vec::new();
+        while let Ok(more) = answers.recv_timeout(left()) {
+            conns.extend(more);
+        }
+        conns.truncate(conns_max);
+        conns
     }
 
     fn order(&self, order: StopOrder) {

@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     /// Bytes of heap beside blocks and lent engines: TLS, and engines that stay with connections.
     pub(crate) attached_bytes: usize,
+    /// Bytes in the queues of all connections, as far as it was reported.
+    pub(crate) queued_bytes: usize,
     /// Memory is so scarce that peers with anything queued are not read.
     pub(crate) is_pressed: bool,
     /// The time of this turn.

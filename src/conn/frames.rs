@@ -452,8 +452,9 @@ impl Connection {
             return;
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.linger_bytes = self.linger_bytes.saturating_sub(bytes);
-        if self.linger_bytes == 0 && self.phase == Phase::Lingering {
+        let left = &mut self.extras_mut().linger_bytes;
+        *left = left.saturating_sub(bytes);
+        if *left == 0 && self.phase == Phase::Lingering {
             self.phase = Phase::Ended;
         }
     }

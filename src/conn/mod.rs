@@ -127,8 +127,8 @@ pub(crate) struct Connection {
     close_submitted: bool,
     /// Spreads the pings of connections that were opened together.
     spread: u8,
-    /// Bytes that may still be dropped before the peer is cut off.
-    linger_bytes: u32,
+    /// When it came.
+    since: Tick,
     /// When the last byte came.
     heard_at: Tick,
     /// End of the current wait; of an open connection, of the wait for a pong.
@@ -155,6 +155,8 @@ struct Extras {
     client: Client,
     /// How it ended, until the application is told.
     ending: Option<Ending>,
+    /// Bytes that may still be dropped before the peer is cut off.
+    linger_bytes: u32,
 }
 
 // A million of these are in memory at once.
@@ -178,7 +180,7 @@ impl Connection {
             direct_submitted: false,
             close_submitted: false,
             spread,
-            linger_bytes: 0,
+            since: core.now,
             heard_at: core.now,
             deadline: core.now.after(core.limits.timeouts.handshake),
             control_rate: ControlRate::new(core.now),
@@ -250,7 +252,7 @@ impl Connection {
         }
         // The next to use this queue is another connection (row U10).
         outbox.forget_pongs();
-        core.outboxes.extend(self.outbox.take());
+        self.return_outbox(core);
     }
 
     /// The peer sends no more.
@@ -291,9 +293,9 @@ impl Connection {
                 core.engines.forget(&extras.contexts, agreement);
             }
         }
-        if let Some(mut outbox) = self.outbox.take() {
+        if let Some(outbox) = &mut self.outbox {
             outbox.clear(&mut core.pool);
-            core.outboxes.push(outbox);
+            self.return_outbox(core);
         }
     }
 
@@ -318,6 +320,14 @@ impl Connection {
         }
     }
 
+    /// Brings the sum of what all queues hold up to date; call it when something was done.
+    #[inline]
+    pub(crate) fn report_queue(&mut self, core: &mut Core) {
+        if let Some(outbox) = &mut self.outbox {
+            core.queued_bytes = core.queued_bytes.wrapping_add_signed(outbox.unreported_bytes());
+        }
+    }
+
     /// Where the connection is in its life.
     pub(crate) fn phase(&self) -> Phase {
         self.phase
@@ -331,6 +341,11 @@ impl Connection {
     /// Bytes queued and not yet taken by the kernel.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.queued_bytes())
+    }
+
+    /// When it came.
+    pub(crate) fn since(&self) -> Tick {
+        self.since
     }
 
     /// Whether permessage-deflate was agreed on.
@@ -381,7 +396,7 @@ impl Connection {
         if let Some((segment, wait)) = self.take_close_notify(core) {
             return Some(Step::Send { segment, wait });
         }
-        if self.peer_done || self.linger_bytes == 0 {
+        if self.peer_done || self.extras_mut().linger_bytes == 0 {
             self.phase = Phase::Ended;
             return self.poll_last_step();
         }
@@ -434,7 +449,7 @@ impl Connection {
     /// Nothing more is said after what is queued; that has `span` to leave.
     fn drain(&mut self, span: Ticks, core: &Core) {
         self.phase = Phase::Draining;
-        self.linger_bytes = LINGER_BYTES_MAX;
+        self.extras_mut().linger_bytes = LINGER_BYTES_MAX;
         self.deadline = core.now.after(span);
     }
 
@@ -463,6 +478,12 @@ impl Connection {
             Role::Server => None,
             Role::Client => Some(core.keys.next_key()),
         }
+    }
+
+    /// The next to use this queue, which is empty, is another connection.
+    fn return_outbox(&mut self, core: &mut Core) {
+        self.report_queue(core);
+        core.outboxes.extend(self.outbox.take());
     }
 
     fn outbox_mut(&mut self, spare: &mut SpareOutboxes) -> &mut Outbox {

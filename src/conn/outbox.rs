@@ -47,6 +47,7 @@ const SEGMENT_START: usize = HEADER_ROOM / 2;
 pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     queued_bytes: usize,
+    reported_bytes: usize,
     send_submitted: bool,
     /// With TLS: so many segments at the front are records already, and keep their order.
     sealed_count: usize,
@@ -293,13 +294,19 @@ impl Outbox {
         for segment in self.segments.drain(..) {
             pool.give(segment.block);
         }
-        let segments = std::mem::take(&mut self.segments);
-        *self = Self { segments, ..Self::default() };
+        let (segments, reported_bytes) = (std::mem::take(&mut self.segments), self.reported_bytes);
+        *self = Self { segments, reported_bytes, ..Self::default() };
     }
 
     /// Bytes queued, those in flight included.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
+    }
+
+    /// By how much the queue has grown since it was asked last.
+    pub(crate) fn unreported_bytes(&mut self) -> isize {
+        let reported = std::mem::replace(&mut self.reported_bytes, self.queued_bytes);
+        self.queued_bytes.wrapping_sub(reported).cast_signed()
     }
 
     /// Whether nothing is queued and nothing in flight.

@@ -127,7 +127,7 @@ impl Connection {
             outbox.drop_plaintext(&mut core.pool);
             if outbox.is_empty() {
                 outbox.forget_pongs();
-                core.outboxes.extend(self.outbox.take());
+                self.return_outbox(core);
             }
         }
         self.drain(core.limits.timeouts.linger, core);

@@ -50,6 +50,7 @@ impl Connection {
         core: &mut Core,
     ) -> Result<SendStatus, SendError> {
         self.check_queue(core)?;
+        core.metrics.count_sent(1, payload.len());
         if !self.send_compressed(kind, payload, core) {
             let mask = self.mask(core);
             let outbox = self.outbox_mut(&mut core.outboxes);
@@ -66,6 +67,7 @@ impl Connection {
         core: &mut Core,
     ) -> Result<SendStatus, SendError> {
         self.check_queue(core)?;
+        core.metrics.count_sent(1, place.payload().len());
         if !self.send_compressed(kind, place.payload(), core) {
             let mask = self.mask(core);
             let outbox = self.outbox_mut(&mut core.outboxes);
@@ -106,6 +108,7 @@ impl Connection {
                 compressed.is_some()
             });
         }
+        core.metrics.count_sent(share.len(), share.payload_bytes());
         let Core { pool, outboxes, .. } = core;
         let outbox = self.outbox_mut(outboxes);
         share.each_run(form, |memory, range| outbox.push_shared(memory, range, pool));

@@ -88,6 +88,7 @@ pub(super) fn core(options: &Options) -> Core {
         engines: Engines::default(),
         scratch: Vec::new(),
         attached_bytes: 0,
+        queued_bytes: 0,
         is_pressed: false,
         limits,
         now: Tick(1000),

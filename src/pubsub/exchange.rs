@@ -11,9 +11,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use crate::conn::MessageKind;
-use crate::handler::ConnId;
+use crate::handler::{ConnId, ConnInfo};
 use crate::io::wake::Wake;
 use crate::proto::CloseCode;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering};
@@ -29,6 +30,14 @@ pub(crate) enum Order {
     Publish(Arc<Publication>),
     Send { id: ConnId, kind: MessageKind, payload: Box<[u8]> },
     Close { id: ConnId, code: CloseCode, reason: Box<str> },
+    List(Listing),
+}
+
+/// Asks a core for some of its connections.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) conns_max: usize,
+    pub(crate) answer: Sender<Vec<ConnInfo>>,
 }
 
 /// Chooses the policy of a topic.

@@ -68,6 +68,8 @@ struct Entry {
     publication: Arc<Publication>,
     /// Where its frame ends in `plain`, and in `deflated`.
     ends: [usize; 2],
+    /// Bytes of its payload and of all before it in the batch.
+    payload_end: usize,
     /// Connections that were served, and those that were not, since it was last told.
     queued: usize,
     refused: usize,
@@ -203,9 +205,15 @@ impl OpenBatch {
     fn push(&mut self, publication: &Arc<Publication>) {
         let header = Header::whole(publication.kind.opcode(), None, publication.payload.len());
         append_frame(&mut self.frames, &header, &publication.payload);
-        let ends = [self.frames.len(), 0];
-        let publication = Arc::clone(publication);
-        self.entries.push(Entry { publication, ends, queued: 0, refused: 0, finished: false });
+        let before = self.entries.last().map_or(0, |entry| entry.payload_end);
+        self.entries.push(Entry {
+            publication: Arc::clone(publication),
+            ends: [self.frames.len(), 0],
+            payload_end: before + publication.payload.len(),
+            queued: 0,
+            refused: 0,
+            finished: false,
+        });
     }
 }
 
@@ -241,6 +249,12 @@ impl Batch {
         self.deflated = Some(Shared::new(frames, alive_bytes));
     }
 
+    /// Bytes of the payloads of these entries.
+    fn payload_bytes_of(&self, part: Range<usize>) -> usize {
+        let before = part.start.checked_sub(1).map_or(0, |last| self.entries[last].payload_end);
+        self.entries[part.end - 1].payload_end - before
+    }
+
     /// Where the frames of these entries lie.
     fn bytes_of(&self, part: Range<usize>, form: Form) -> Range<usize> {
         let end_of = |index: usize| self.entries[index].ends[form as usize];
@@ -250,9 +264,16 @@ impl Batch {
 }
 
 impl Share<'_> {
-    /// The numbers of its messages.
-    pub(super) fn range(&self) -> Range<u32> {
-        self.range.clone()
+    /// How many messages it has.
+    pub(crate) fn len(&self) -> usize {
+        self.range.end.wrapping_sub(self.range.start) as usize
+    }
+
+    /// Bytes of their payloads.
+    pub(crate) fn payload_bytes(&mut self) -> usize {
+        let Self { log, range } = self;
+        let payload_bytes = |batch: &mut Batch| batch.payload_bytes_of(batch.overlap(range));
+        batches_of(&mut log.batches, range).map(payload_bytes).sum()
     }
 
     /// Makes the compressed form, if it is not there yet. `compress` appends a payload in compressed

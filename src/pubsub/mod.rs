@@ -28,7 +28,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
-pub(crate) use exchange::{Exchange, Order, TopicSettings};
+pub(crate) use exchange::{Exchange, Listing, Order, TopicSettings};
 pub(crate) use log::{Form, Share};
 pub use name::InvalidTopic;
 pub use payload::Payload;
@@ -133,6 +133,8 @@ pub(crate) struct Topics {
     ready: Vec<u32>,
     /// Memory of messages that are sent, or kept.
     alive_bytes: Rc<Cell<usize>>,
+    /// Messages taken up so far.
+    published_count: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +180,7 @@ impl Topics {
             line: VecDeque::new(),
             ready: Vec::new(),
             alive_bytes: Rc::default(),
+            published_count: 0,
         }
     }
 
@@ -274,6 +277,7 @@ impl Topics {
             publication.finish_core();
             return;
         };
+        self.published_count += 1;
         let topic = &mut self.topics[index as usize];
         topic.log.push(publication);
         if !std::mem::replace(&mut topic.is_in_line, true) {
@@ -295,12 +299,6 @@ impl Topics {
             subscriber.is_behind = false;
             self.ready.push(conn);
         }
-    }
-
-    /// Whether a connection waits for its queue to drain.
-    #[inline]
-    pub(crate) fn is_behind(&self, conn: u32) -> bool {
-        self.conns.get(conn as usize).is_some_and(|subscriber| subscriber.is_behind)
     }
 
     /// Offers messages to up to `budget` subscribers. Returns how many messages were given up for
@@ -367,6 +365,11 @@ impl Topics {
             self.topics.shrink_to_fit();
             (self.subscriptions, self.free, self.conns) = (Vec::new(), Vec::new(), Vec::new());
         }
+    }
+
+    /// Messages that were taken up for subscribers of this core.
+    pub(crate) fn published_count(&self) -> u64 {
+        self.published_count
     }
 
     /// Topics of this core.

@@ -1,14 +1,16 @@
 //! What comes to connections from elsewhere: messages of topics, and orders of other threads.
 
-use crate::conn::{Connection, Core};
-use crate::handler::ConnId;
-use crate::io::Driver;
-use crate::pubsub::{Order, Taken};
+use crate::conn::{Connection, Core, Phase};
+use crate::handler::{ConnId, ConnInfo};
+use crate::io::{Driver, Token};
+use crate::pubsub::{Listing, Order, Taken};
 
-use super::{Application, Worker};
+use super::{Application, Entry, Worker};
 
 /// Subscribers served in one turn: a few milliseconds of sending (row PS06).
 const DELIVERIES_PER_TURN_MAX: usize = 1024;
+/// Topics of a connection that are told of.
+const TOPICS_LISTED_MAX: usize = 16;
 /// Subscribers served before their messages are sent, so that their queues are still in the cache.
 const DELIVERIES_AT_ONCE: usize = 64;
 
@@ -40,6 +42,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         for order in orders.drain(..) {
             match order {
                 Order::Publish(publication) => self.topics.accept(&publication),
+                Order::List(listing) => self.list(&listing),
                 Order::Send { id, kind, payload } => self.with_connection(id, |conn, core| {
                     // Whoever asked is not here to be told; what is lost is counted.
                     let _ = conn.send(kind, &payload, core);
@@ -50,6 +53,28 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             }
         }
         self.orders = orders;
+    }
+
+    /// Tells of some connections.
+    fn list(&self, listing: &Listing) {
+        let core = self.topics.core();
+        let open = self.table.iter().filter(|(_, entry)| entry.connection.phase() == Phase::Open);
+        let tell = |(index, entry): (usize, &Entry<A::State>)| {
+            let index = u32::try_from(index).expect("conns_max fits a token");
+            let token = Token { index, generation: entry.generation };
+            let peer = || self.driver.peer_addr(token).ok().and_then(|peer| peer.ip());
+            ConnInfo {
+                id: ConnId::new(core, token),
+                core,
+                client_addr: entry.connection.client_addr().or_else(peer),
+                age: self.core.now.elapsed().saturating_sub(entry.connection.since().elapsed()),
+                topics: self.topics.of_conn(index, TOPICS_LISTED_MAX),
+                queued_bytes: entry.connection.queued_bytes(),
+            }
+        };
+        let conns = open.take(listing.conns_max).map(tell).collect();
+        // Whoever has asked may have stopped waiting.
+        let _ = listing.answer.send(conns);
     }
 
     fn with_connection(&mut self, id: ConnId, act: impl FnOnce(&mut Connection, &mut Core)) {

@@ -78,7 +78,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     }
 
     /// Bytes of heap that peers make this worker hold, and what it keeps for them.
-    fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.core.held_bytes() + self.topics.held_bytes()
     }
 

@@ -256,6 +256,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             engines: Engines::default(),
             scratch: Vec::new(),
             attached_bytes: 0,
+            queued_bytes: 0,
             is_pressed: false,
             limits,
             now: Tick(0),
@@ -319,7 +320,16 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         self.look_after_dirty();
         self.look_after_deadlines();
         self.look_after_memory();
+        self.report();
         Ok(self.advance_stop())
+    }
+
+    /// Shows others what this turn was like.
+    fn report(&self) {
+        let metrics = &self.core.metrics;
+        metrics.queued_bytes.set(self.core.queued_bytes as u64);
+        metrics.published.set(self.topics.published_count());
+        metrics.count_turn(self.driver.now().saturating_duration_since(self.clock.now()));
     }
 
     /// Lets the application act of its own accord.
@@ -430,6 +440,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 }
             }
         }
+        entry.connection.report_queue(&mut self.core);
         self.deadlines.lower(index, entry.connection.next_deadline(&self.core));
     }
 
@@ -450,6 +461,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             self.trimmed_at = self.core.now;
             self.trim_memory();
             self.topics.handle_second();
+            let metrics = &self.core.metrics;
+            metrics.topics.set(self.topics.topic_count() as u64);
+            metrics.subscriptions.set(self.topics.subscription_count() as u64);
+            metrics.held_bytes.set(self.held_bytes() as u64);
         }
     }
 

@@ -97,6 +97,7 @@ pub(super) fn core(limits: Limits) -> Core {
         engines: Engines::default(),
         scratch: Vec::new(),
         attached_bytes: 0,
+        queued_bytes: 0,
         is_pressed: false,
         limits,
         now: Tick(1000),

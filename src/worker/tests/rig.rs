@@ -163,13 +163,14 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
 
     fn check_turn(&self) {
         let Self { worker, net, .. } = self;
-        let (mut handshakes, mut served) = (0, 0);
+        let (mut handshakes, mut served, mut queued_bytes) = (0, 0, 0);
         let limits = &worker.core.limits;
         // A queue takes one more message as long as it is below its limit, and control frames.
         let queue_bytes_max = limits.send_bytes_max + 2 * limits.message_bytes_max + 8 * 1024;
         for (index, entry) in &worker.table {
             let connection = &entry.connection;
             handshakes += usize::from(entry.handshake != Handshake::Done);
+            queued_bytes += connection.queued_bytes();
             served += usize::from(matches!(connection.phase(), Phase::Open | Phase::Closing));
             assert!(
                 connection.queued_bytes() <= queue_bytes_max,
@@ -187,6 +188,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
             assert!(worker.deadlines.next_due() <= due, "slot {index}: its deadline is watched");
         }
         assert_eq!(worker.tally.handshakes, handshakes);
+        assert_eq!(worker.core.queued_bytes, queued_bytes, "the sum of all queues is known");
         assert!(handshakes <= limits.handshakes_max);
         assert!(served <= limits.conns_max, "{served} connections are served");
         assert!(self.shared.conn_count.load(Ordering::Relaxed) <= worker.table.len());
