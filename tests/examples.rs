@@ -7,6 +7,10 @@
 
 #[path = "examples/auth.rs"]
 mod auth;
+#[path = "examples/bridge.rs"]
+mod bridge;
+#[path = "examples/chat.rs"]
+mod chat;
 #[path = "end_to_end/client.rs"]
 #[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
 mod client;
@@ -14,3 +18,5 @@ mod client;
 mod echo;
 #[path = "examples/process.rs"]
 mod process;
+#[path = "examples/ticker.rs"]
+mod ticker;
