@@ -191,6 +191,12 @@ impl Exchange {
         self.ports[core].inbox.take(orders);
     }
 
+    /// Topics that a core has counted.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn presence_total(&self, core: usize) -> u32 {
+        self.ports[core].presence.iter().map(|slot| slot.load(Ordering::Acquire)).sum()
+    }
+
     /// A core has one more topic, or one less.
     pub(super) fn note_topic(&self, core: usize, hash: u64, is_there: bool) {
         let slot = &self.ports[core].presence[slot_of(hash)];

@@ -28,6 +28,10 @@ use super::Publication;
 /// Bytes from which a batch takes no more messages.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
+/// The number of a log's first message: so close to the end of all numbers that whatever is tested
+/// goes past it.
+const NUMBER_FIRST: u32 = 0u32.wrapping_sub(8);
+
 /// The messages of a topic.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -96,8 +100,8 @@ impl Log {
         Self {
             batches: VecDeque::new(),
             open: OpenBatch::default(),
-            first: 0,
-            sealed: 0,
+            first: NUMBER_FIRST,
+            sealed: NUMBER_FIRST,
             alive_bytes,
         }
     }
@@ -142,11 +146,10 @@ impl Log {
     }
 
     /// The messages of these numbers, which are all sealed; those that are no longer kept are left
-    /// out, and counted.
-    pub(super) fn share(&mut self, from: u32, to: u32) -> (Share<'_>, usize) {
+    /// out.
+    pub(super) fn share(&mut self, from: u32, to: u32) -> Share<'_> {
         let start = if precedes(from, self.first) { self.first } else { from };
-        let lost = start.wrapping_sub(from) as usize;
-        (Share { log: self, range: start..to }, lost)
+        Share { log: self, range: start..to }
     }
 
     /// Counts connections that were queued the messages of a range, or refused them.
@@ -158,12 +161,12 @@ impl Log {
     }
 
     /// All subscribers have been served from `begin` to `end`: publishers are told, and only the last
-    /// `kept_count` messages are kept.
+    /// `kept_count` of these messages are kept, for those who were not ready to take them.
     pub(super) fn finish(&mut self, begin: u32, end: u32, kept_count: usize) {
         self.each(begin..end, Entry::finish);
         while let Some(batch) = self.batches.front() {
             let batch_end = batch.end();
-            let count = self.sealed.wrapping_sub(batch_end) as usize;
+            let count = end.wrapping_sub(batch_end) as usize;
             if precedes(end, batch_end) || count < kept_count {
                 break;
             }
@@ -264,6 +267,11 @@ impl Batch {
 }
 
 impl Share<'_> {
+    /// The number of its first message.
+    pub(super) fn first(&self) -> u32 {
+        self.range.start
+    }
+
     /// How many messages it has.
     pub(crate) fn len(&self) -> usize {
         self.range.end.wrapping_sub(self.range.start) as usize

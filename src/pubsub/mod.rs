@@ -352,7 +352,7 @@ impl Topics {
         let idle = |(index, topic): (usize, &mut Topic)| {
             topic.idle_seconds =
                 if topic.members.is_empty() { topic.idle_seconds.saturating_add(1) } else { 0 };
-            (topic.idle_seconds > IDLE_SECONDS_MAX).then_some(index)
+            (topic.idle_seconds > IDLE_SECONDS_MAX && !topic.is_in_line).then_some(index)
         };
         let idle: Vec<usize> = self.topics.iter_mut().filter_map(idle).collect();
         for index in idle {
@@ -364,6 +364,8 @@ impl Topics {
             self.pairs.shrink_to(0, |_| 0);
             self.topics.shrink_to_fit();
             (self.subscriptions, self.free, self.conns) = (Vec::new(), Vec::new(), Vec::new());
+            // Those who were are no subscribers any more.
+            self.ready = Vec::new();
         }
     }
 
@@ -461,9 +463,9 @@ impl Topics {
             self.subscriptions[next as usize].previous = previous;
         }
         self.free.push(at);
-        if let Some(moved) = self.topics[topic as usize].leave(position) {
-            self.subscriptions[moved as usize].position = position;
-        }
+        let subscriptions = &mut self.subscriptions;
+        self.topics[topic as usize]
+            .leave(position, |moved, position| subscriptions[moved as usize].position = position);
         self.free_if_unused(topic);
     }
 

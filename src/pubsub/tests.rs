@@ -1,1 +1,3 @@
+//! Tests of topics on one core, without connections.
 
+mod cases;

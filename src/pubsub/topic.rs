@@ -1,9 +1,9 @@
 //! One topic of one core: its subscribers, and how far each has been served.
 //!
 //! Subscribers stand in a dense array. To serve them, a pass goes over it from the end to the start,
-//! in slices, and gives each what it has not been given yet. Whoever leaves is replaced by the last
-//! one, which stands behind the pass and has been served; whoever comes stands behind it, too. So
-//! nobody is left out and nobody served twice, whatever happens between two slices (row PS07).
+//! in slices, and gives each what it has not been given yet. Whoever comes stands behind the pass.
+//! The gap of one who leaves is filled from its own side of the cursor, so that nobody is left out
+//! and nobody asked twice, whatever happens between two slices (row PS07).
 //!
 //! ```text
 //!   |a |b |c |d |e |f |
@@ -84,14 +84,16 @@ impl Topic {
         policy: TopicPolicy,
         alive_bytes: &Rc<Cell<usize>>,
     ) -> Self {
+        let log = Log::new(alive_bytes);
+        let passed = log.sealed();
         Self {
             name: name.into(),
             hash,
             policy,
             members: Vec::new(),
-            log: Log::new(alive_bytes),
+            log,
             pass: None,
-            passed: 0,
+            passed,
             is_in_line: false,
             idle_seconds: 0,
         }
@@ -105,17 +107,26 @@ impl Topic {
         let next = end.wrapping_sub(wanted);
         let position = u32::try_from(self.members.len()).expect("connections fit 32 bits");
         self.members.push(Member { conn, subscription, next });
+        self.idle_seconds = 0;
         (position, wanted > 0)
     }
 
-    /// Removes the subscriber at a place; returns the subscription that stands there now.
-    pub(super) fn leave(&mut self, position: u32) -> Option<u32> {
-        let position = position as usize;
-        self.members.swap_remove(position);
-        if let Some(pass) = &mut self.pass {
-            pass.cursor = pass.cursor.min(self.members.len());
+    /// Removes the subscriber at a place. Tells `moved` which subscriptions stand where now.
+    pub(super) fn leave(&mut self, position: u32, mut moved: impl FnMut(u32, u32)) {
+        let mut gap = position as usize;
+        if let Some(pass) = &mut self.pass
+            && gap < pass.cursor
+        {
+            // One that has been asked already must not come to stand before the cursor.
+            pass.cursor -= 1;
+            self.members.swap(gap, pass.cursor);
+            gap = pass.cursor;
+            moved(self.members[position as usize].subscription, position);
         }
-        self.members.get(position).map(|member| member.subscription)
+        self.members.swap_remove(gap);
+        if let Some(member) = self.members.get(gap) {
+            moved(member.subscription, u32::try_from(gap).expect("connections fit 32 bits"));
+        }
     }
 
     /// Whether somebody is still to be served.
@@ -203,17 +214,15 @@ impl Topic {
         }
         let latest_only = self.policy.slow_readers == SlowReaders::Latest;
         let from = if latest_only { end.wrapping_sub(1) } else { next };
-        let (share, gone) = self.log.share(from, end);
+        let share = self.log.share(from, end);
+        let start = share.first();
         let only_if_idle = self.policy.slow_readers != SlowReaders::Close;
         let taken = offer(conn, Offer { share, only_if_idle });
-        if taken == Taken::Later {
-            // What it will have missed by then is counted then.
-            return taken;
+        if matches!(taken, Taken::Queued | Taken::Later) {
+            *lost += start.wrapping_sub(next) as usize;
         }
-        if taken == Taken::Queued {
-            *lost += gone + from.wrapping_sub(next) as usize;
-        }
-        self.members[position].next = end;
+        // One that takes nothing for very long does not fall behind by half of all numbers.
+        self.members[position].next = if taken == Taken::Later { start } else { end };
         taken
     }
 }
