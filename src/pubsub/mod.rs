@@ -10,6 +10,8 @@
 
 mod exchange;
 mod log;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 mod name;
 mod payload;
 mod policy;
