@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test check fmt clippy doc deny miri sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ test: ## Every test, installing what they need: unit, simulation, end to end, re
 	tests/autobahn/run-client epoll io_uring+takeover
 	$(CARGO) bench --bench attack -- --short
 
-check: fmt clippy doc deny miri ## Format, lints, documentation, dependencies, Miri
+check: fmt clippy doc deny miri loom ## Format, lints, documentation, dependencies, Miri, loom
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -42,6 +42,9 @@ deny: ## Licences, sources and duplicates of the dependencies
 
 miri: ## Protocol, memory and connection code under Miri
 	tests/miri
+
+loom: ## The inbox of a core, in every order in which threads may take their steps
+	RUSTFLAGS="--cfg loom" $(CARGO) test --lib --target-dir target/loom loom_
 
 sim: ## 20,000 seeds of simulated sessions with faults; SIM_SEED=N replays one
 	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --release --lib simulation -- --nocapture

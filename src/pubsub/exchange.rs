@@ -15,14 +15,16 @@ use std::sync::mpsc::Sender;
 
 use crate::conn::MessageKind;
 use crate::handler::{ConnId, ConnInfo};
-use crate::io::wake::Wake;
 use crate::proto::CloseCode;
-use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Wake};
 
 use super::{InvalidTopic, Payload, Publication, PublishError, Receipt, TopicPolicy, name};
 
-/// Places of the table in which a core counts its topics.
-const PRESENCE_SLOTS: usize = 4096;
+#[cfg(all(test, loom))]
+mod loom_tests;
+
+/// Places of the table in which a core counts its topics. `loom` wants every run to touch the same.
+const PRESENCE_SLOTS: usize = if cfg!(loom) { 1 } else { 4096 };
 
 /// What other threads ask of a core.
 #[derive(Debug)]
@@ -104,9 +106,9 @@ pub(crate) struct Inbox {
 
 impl Exchange {
     /// One core for each of `wakes`.
-    pub(crate) fn new(wakes: &[Wake], settings: TopicSettings) -> Self {
-        let port = |wake: &Wake| Port {
-            inbox: Inbox::new(wake.clone(), settings.inbox_orders_max),
+    pub(crate) fn new<W: Clone + Into<Wake>>(wakes: &[W], settings: TopicSettings) -> Self {
+        let port = |wake: &W| Port {
+            inbox: Inbox::new(wake.clone().into(), settings.inbox_orders_max),
             presence: (0..PRESENCE_SLOTS).map(|_| AtomicU32::new(0)).collect(),
         };
         let ports = wakes.iter().map(port).collect();
