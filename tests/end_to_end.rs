@@ -42,7 +42,11 @@ mod secure;
 mod secure_hostile;
 #[path = "end_to_end/server.rs"]
 mod server;
+#[path = "end_to_end/slow_subscribers.rs"]
+mod slow_subscribers;
 #[path = "end_to_end/stopping.rs"]
 mod stopping;
+#[path = "end_to_end/topics.rs"]
+mod topics;
 #[path = "end_to_end/upgrading.rs"]
 mod upgrading;

@@ -2,6 +2,7 @@
 //! becomes of those who misuse it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
@@ -93,8 +94,14 @@ fn agreed(client: &mut Client) -> Option<String> {
 
 /// An open connection that compresses.
 fn open(server: &Running, takeover: bool) -> Client {
-    let mut client = Client::connect(server.addr);
-    client.send_raw(offering("permessage-deflate").as_bytes());
+    open_at(server.addr, "/", takeover)
+}
+
+/// The same to `target`.
+pub(crate) fn open_at(addr: SocketAddr, target: &str, takeover: bool) -> Client {
+    let mut client = Client::connect(addr);
+    let request = offering("permessage-deflate").replacen("GET / ", &format!("GET {target} "), 1);
+    client.send_raw(request.as_bytes());
     let answer = agreed(&mut client).expect("it is agreed");
     assert_eq!(answer.contains("server_no_context_takeover"), !takeover, "{answer}");
     client.codec = Some(Box::new(Zlib::new(takeover)));
