@@ -204,6 +204,7 @@ impl Topics {
         }
         let index = conn as usize;
         if index >= self.conns.len() {
+            make_room(&mut self.conns, index + 1);
             self.conns.resize(index + 1, NO_SUBSCRIBER);
         }
         let subscriber = &mut self.conns[index];
@@ -440,7 +441,10 @@ impl Topics {
         let subscription = Subscription { topic, position, next, previous: NONE };
         match self.subscriptions.get_mut(at as usize) {
             Some(place) => *place = subscription,
-            None => self.subscriptions.push(subscription),
+            None => {
+                make_room(&mut self.subscriptions, at as usize + 1);
+                self.subscriptions.push(subscription);
+            }
         }
         let (topics, subscriptions, hasher) =
             (&self.topics, &self.subscriptions, &self.pair_hasher);
@@ -509,6 +513,15 @@ impl fmt::Debug for Topics {
 fn pair_of(topics: &Slab<Topic>, subscriptions: &[Subscription], at: u32) -> (u32, u32) {
     let Subscription { topic, position, .. } = subscriptions[at as usize];
     (topic, topics[topic as usize].members[position as usize].conn)
+}
+
+/// Makes room for so many, and a quarter more: twice as many would cost a connection more memory than
+/// a subscription may.
+fn make_room<T>(places: &mut Vec<T>, count: usize) {
+    if count > places.capacity() {
+        let wanted = count.max(places.len() + places.len() / 4 + 4);
+        places.reserve_exact(wanted - places.len());
+    }
 }
 
 /// Remembers who is to be asked again.

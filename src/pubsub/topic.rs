@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::log::{Log, Share, precedes};
-use super::{SlowReaders, TopicPolicy};
+use super::{SlowReaders, TopicPolicy, make_room};
 
 /// A topic with subscribers on this core, or with a history.
 #[derive(Debug)]
@@ -106,6 +106,7 @@ impl Topic {
         let wanted = u32::try_from(self.policy.history.min(kept)).expect("it is at most `kept`");
         let next = end.wrapping_sub(wanted);
         let position = u32::try_from(self.members.len()).expect("connections fit 32 bits");
+        make_room(&mut self.members, position as usize + 1);
         self.members.push(Member { conn, subscription, next });
         self.idle_seconds = 0;
         (position, wanted > 0)

@@ -255,3 +255,27 @@ fn what_a_stalled_reader_loses_is_counted_while_it_stalls() {
         assert_eq!((got, lost), (expected, 100 - kept));
     }
 }
+
+#[test]
+fn subscription_costs_64_bytes_of_memory_at_most() {
+    let mut topics = topics(TopicPolicy::new());
+    let mut largest = 0;
+    for conn in 0..40_000 {
+        topics.subscribe(conn, "a").unwrap();
+        let count = conn as usize + 1;
+        let members = &topics.topics[0].members;
+        let bytes = members.capacity() * size_of_val(&members[0])
+            + topics.subscriptions.capacity() * size_of_val(&topics.subscriptions[0])
+            + topics.conns.capacity() * size_of_val(&topics.conns[0])
+            + topics.free.capacity() * size_of::<u32>()
+            + topics.pairs.allocation_size();
+        if count >= 1000 {
+            largest = largest.max(bytes.div_ceil(count));
+        }
+        if [1000, 10_000, 19_000, 40_000].contains(&count) {
+            println!("{count} subscriptions: {:.1} bytes each", bytes as f64 / count as f64);
+        }
+    }
+    println!("at most {largest} bytes");
+    assert!(largest <= 64, "{largest} bytes");
+}
