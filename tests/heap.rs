@@ -7,13 +7,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression as Level, FlushCompress};
 use longwire::{
-    BackendChoice, CloseCode, Compression, Conn, Handle, Handler, Message, Server, Stats,
+    BackendChoice, Builder, CloseCode, Compression, Conn, ConnId, Conns, Handle, Handler, Message,
+    Server, Stats,
 };
 
 #[global_allocator]
@@ -40,10 +42,44 @@ impl Handler for Sink {
     fn message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
 }
 
+/// Subscribes every connection to one topic, and tells what is queued for each.
+struct Hub {
+    conns: Vec<ConnId>,
+    /// When it is asked, it tells.
+    asked: Receiver<()>,
+    told: Sender<Vec<usize>>,
+}
+
+impl Handler for Hub {
+    type State = ();
+
+    fn open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("all").unwrap();
+        self.conns.push(conn.id());
+    }
+
+    fn message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+
+    fn turn(&mut self, conns: &mut Conns<'_, ()>) -> Option<Instant> {
+        if self.asked.try_recv().is_ok() {
+            let queued = |id: &ConnId| conns.conn(*id).map_or(0, |conn| conn.queued_bytes());
+            self.told.send(self.conns.iter().map(queued).collect()).unwrap();
+        }
+        Some(conns.now() + Duration::from_millis(2))
+    }
+}
+
 impl Running {
     fn start() -> Self {
+        Self::serve(|builder| builder, |_| Sink)
+    }
+
+    fn serve<H: Handler>(
+        set: impl FnOnce(Builder) -> Builder,
+        handlers: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Self {
         let alone = COUNTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let server = Server::builder()
+        let builder = Server::builder()
             .listen(([127, 0, 0, 1], 0).into())
             // The same code holds the memory on every backend; epoll runs everywhere.
             .backend(BackendChoice::Epoll)
@@ -51,11 +87,10 @@ impl Running {
             .message_bytes_max(MESSAGE_BYTES_MAX)
             .spare_bytes_max(0)
             .ping_interval(None)
-            .compression(Some(Compression::new()))
-            .build()
-            .unwrap();
+            .compression(Some(Compression::new()));
+        let server = set(builder).build().unwrap();
         let (addr, handle) = (server.local_addr().unwrap(), server.handle());
-        let thread = thread::spawn(move || server.run(|_| Sink).unwrap());
+        let thread = thread::spawn(move || server.run(handlers).unwrap());
         Self { addr, handle, thread, _alone: alone }
     }
 
@@ -209,5 +244,50 @@ fn pd06_idle_compressed_connection_takes_32_bytes_more_at_most() {
     // One spare inflater and one compressor belong to the core.
     let of_core = 64 * 1024;
     assert!(held[1] <= held[0] + COUNT * 32 + of_core, "{held:?}");
+    server.stop();
+}
+
+#[test]
+fn bp02_message_that_many_stalled_readers_wait_for_is_in_memory_once() {
+    const COUNT: usize = 200;
+    const BYTES: usize = 64 * 1024;
+    const STALLED_AFTER_MAX: usize = 200;
+    let (ask, asked) = channel();
+    let (told, answers) = channel();
+    let hub = Mutex::new(Some(Hub { conns: Vec::new(), asked, told }));
+    let server = Running::serve(
+        |builder| builder.send_bytes_max(64 << 20).memory_bytes_max(8 << 30),
+        move |_| hub.lock().unwrap().take().expect("there is one worker"),
+    );
+    let streams: Vec<TcpStream> = (0..COUNT).map(|_| server.connect(false)).collect();
+    let message = vec![b'x'; BYTES];
+    let publish = || {
+        let receipt = server.handle.publish("all", &message).unwrap();
+        let told = receipt.wait(Duration::from_secs(20)).expect("all are served");
+        assert_eq!((told.queued, told.refused), (COUNT, 0));
+    };
+    let queued = || {
+        ask.send(()).unwrap();
+        answers.recv_timeout(Duration::from_secs(20)).unwrap()
+    };
+    // Until the sockets of all have taken what they can.
+    let mut published = 0;
+    while queued().iter().any(|bytes| *bytes <= BYTES) {
+        assert!(published < STALLED_AFTER_MAX, "the readers never stall");
+        publish();
+        published += 1;
+    }
+    let before = queued();
+    let profiler = dhat::Profiler::builder().testing().build();
+    publish();
+    let held = dhat::HeapStats::get().curr_bytes;
+    drop(profiler);
+    for (before, after) in before.into_iter().zip(queued()) {
+        assert!((BYTES..BYTES + 64).contains(&(after - before)), "{before}, then {after} charged");
+    }
+    println!("a message of {BYTES} bytes for {COUNT} readers: {held} bytes held");
+    assert!(held >= BYTES, "it is held");
+    assert!(held <= 3 * BYTES, "{held} bytes held");
+    drop(streams);
     server.stop();
 }
