@@ -32,3 +32,8 @@ pub fn proxy_header(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>,
 
 /// Bytes of the longest PROXY header that is taken.
 pub const PROXY_HEADER_BYTES_MAX: usize = proxy_header::V2_BYTES_MAX;
+
+/// Topics beside their model, for as long as there are bytes.
+pub fn topics(bytes: &[u8]) {
+    crate::pubsub::model::play(bytes);
+}
