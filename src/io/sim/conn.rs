@@ -5,7 +5,7 @@
 //! (and even answered) long before `Sent` is handed out.
 //!
 //! INVARIANT: `World::blocks_held` is the number of blocks in `receiving`, `target` and `send` of
-//! all connections.
+//! all connections; memory that connections share is not the pool's, and not counted.
 
 use std::io;
 
@@ -98,8 +98,8 @@ impl World {
         assert!(conn.send.is_none(), "{token:?}: a second send in flight (U08)");
         assert!(segment.start < segment.end, "{token:?}: a send has bytes");
         assert!(segment.end <= segment.block.len(), "{token:?}: a segment lies in its block");
+        self.blocks_held += Self::counted(&segment.block);
         conn.send = Some(Sending { segment, patience, taken: None });
-        self.blocks_held += 1;
         if self.sends_at_once || self.dice.pick(2) == 0 {
             self.transfer(token);
         }
@@ -385,7 +385,7 @@ impl World {
     fn answer_send(&mut self, token: Token) -> Option<Completion<SimSocket>> {
         let Sending { segment, taken, .. } = find(&mut self.slots, token)?.send.take()?;
         let sent = taken.unwrap_or(0);
-        self.blocks_held -= 1;
+        self.blocks_held -= Self::counted(&segment.block);
         self.stats.short_sends += u64::from(sent < segment.len());
         Some(Completion::Sent { token, segment, sent })
     }

@@ -304,8 +304,13 @@ impl World {
 
     /// Gives a block back that the driver held.
     pub(super) fn give(&mut self, block: Block, pool: &mut Pool) {
-        self.blocks_held -= 1;
+        self.blocks_held -= Self::counted(&block);
         pool.give(block);
+    }
+
+    /// Whether a block is lent by the pool, as a count.
+    pub(super) fn counted(block: &Block) -> usize {
+        usize::from(!block.is_shared())
     }
 
     pub(super) fn assert_quiescent(&self) {

@@ -49,9 +49,12 @@ impl Rig<false> {
 
 /// What the workers of a test have in common: one of them.
 pub(super) fn shared() -> Arc<Shared> {
-    let wakes = [Wake::new().expect("a descriptor is left")];
-    let (access, topics) = (Access::default(), TopicSettings::default());
-    Arc::new(Shared::new(&wakes, access, Budget::default(), topics))
+    shared_by(&[Wake::new().expect("a descriptor is left")], TopicSettings::default())
+}
+
+/// The same for one worker for each of `wakes`.
+pub(super) fn shared_by(wakes: &[Wake], topics: TopicSettings) -> Arc<Shared> {
+    Arc::new(Shared::new(wakes, Access::default(), Budget::default(), topics))
 }
 
 impl<const AT_ONCE: bool> Rig<AT_ONCE> {
