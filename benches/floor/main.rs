@@ -1,24 +1,31 @@
 //! What longwire costs above the bare kernel, in CPU time of the server and in memory.
 //!
-//! Five measurements, each of a program as its own process: `echo` (server CPU per
+//! Eight measurements, each of a program as its own process: `echo` (server CPU per
 //! message beside a bare server that makes the same system calls and knows no WebSocket), `memory`
 //! (resident bytes per idle connection), `accept` (server CPU per connection opened, handshake
 //! included, beside bare accepting and registering), `secure` (server CPU per message over TLS,
 //! beside that without it and what the cipher alone takes; with compression, beside `ws` under
-//! Node.js), and `generator` (CPU of `loadgen` per message beside that of the bare server it drives). The speed of a machine drifts by more than
+//! Node.js), `generator` (CPU of `loadgen` per message beside that of the bare server it drives),
+//! `fanout` (server CPU per delivery of a published message, beside a loop of sends), `delivery`
+//! (whether every subscriber gets every message), and `stalled` (what subscribers that do not read
+//! do to the others, and to memory). The speed of a machine drifts by more than
 //! the differences of interest, so only ratios of neighbouring slices are judged.
 //!
 //! Throughput and latency are not measured here: they say how fast one core of the client is.
 
 mod accept;
+mod audience;
 mod bare_epoll;
+mod bare_fanout;
 mod bare_uring;
 mod cell;
 mod cipher;
 mod core;
 mod crowd;
 mod debt;
+mod delivery;
 mod echo;
+mod fanout;
 mod frame;
 mod generator;
 mod idle;
@@ -31,6 +38,8 @@ mod process_stat;
 mod report;
 mod secure;
 mod server;
+mod stalled;
+mod topics;
 mod upgrade;
 
 use std::io;
@@ -79,6 +88,9 @@ fn run(options: &Options) -> io::Result<Verdict> {
             Ok(Verdict::Within)
         }
         Command::Bare => serve_bare(options),
+        Command::BareFanout => serve_bare_fanout(options),
+        Command::Topics => serve_topics(options),
+        Command::Audience => attend(options),
         Command::Echo => {
             println!("{}", machine::line());
             echo::run(options)
@@ -99,6 +111,18 @@ fn run(options: &Options) -> io::Result<Verdict> {
             println!("{}", machine::line());
             generator::run(options)
         }
+        Command::Fanout => {
+            println!("{}", machine::line());
+            fanout::run(options)
+        }
+        Command::Delivery => {
+            println!("{}", machine::line());
+            delivery::run(options)
+        }
+        Command::Stalled => {
+            println!("{}", machine::line());
+            stalled::run(options)
+        }
     }
 }
 
@@ -114,5 +138,33 @@ fn serve_bare(options: &Options) -> io::Result<Verdict> {
         Some(Backend::IoUring) => bare_uring::serve(&listener, exchange)?,
         Some(Backend::Epoll) | None => bare_epoll::serve(&listener, exchange)?,
     }
+    Ok(Verdict::Within)
+}
+
+/// The floor of a fan-out.
+fn serve_bare_fanout(options: &Options) -> io::Result<Verdict> {
+    server::die_with_parent()?;
+    core::pin(core::SERVER)?;
+    let listener = server::listen(options.listen)?;
+    println!("listening on {}", listener.local_addr()?);
+    let (message_bytes, reply) = audience::message_bytes();
+    bare_fanout::serve(&listener, options.conn_count, message_bytes, &reply)?;
+    Ok(Verdict::Within)
+}
+
+/// The server under test of a fan-out.
+fn serve_topics(options: &Options) -> io::Result<Verdict> {
+    server::die_with_parent()?;
+    topics::serve(options)?;
+    Ok(Verdict::Within)
+}
+
+/// The subscribers of a fan-out.
+fn attend(options: &Options) -> io::Result<Verdict> {
+    server::die_with_parent()?;
+    core::pin(core::CLIENT)?;
+    let manner = if options.speaks { crowd::Manner::WebSocket } else { crowd::Manner::Bare };
+    crowd::affordable_count(options.conn_count)?;
+    audience::attend(options.connect, options.conn_count, manner)?;
     Ok(Verdict::Within)
 }

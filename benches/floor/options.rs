@@ -17,8 +17,11 @@ What longwire costs above the bare kernel.
   cargo bench --bench floor -- secure    server CPU per message over TLS, and with compression
   cargo bench --bench floor -- accept    server CPU per connection opened
   cargo bench --bench floor -- generator CPU of loadgen per message, against the bare echo's
+  cargo bench --bench floor -- fanout    server CPU per delivery of a topic, against bare sends
+  cargo bench --bench floor -- delivery  whether 10,000 subscribers get all that is published
+  cargo bench --bench floor -- stalled   10,000 subscribers that do not read, beside 100 that do
 
-secure, generator and part of memory have loadgen as client: `cargo build --release -p loadgen`.
+secure, generator, delivery, stalled and part of memory have loadgen as client: `cargo build --release -p loadgen`.
 
 The server runs on core 0 and the client on core 1. The bare server makes the same system calls
 as longwire for the same bytes, but knows no WebSocket: what longwire costs more is its own work.
@@ -29,8 +32,8 @@ the range over all rounds are shown. Anything else that runs on the machine wide
 Options
   --backend NAME     epoll, io_uring or both (default: both)
   --cells A,B,...    echo: only these cells (default: all)
-  --rounds N         pairs of slices per cell (default: 7; accept, generator, secure: 3)
-  --seconds S        echo: length of a slice (default: 0.7)
+  --rounds N         pairs of slices per cell (default: 7; fanout: 5; the others: 3)
+  --seconds S        echo, fanout: length of a slice (default: 0.7)
   --count N          memory, accept: connections (default: 19000, or what descriptors allow)
   --server PATH      measure this program instead of the longwire built with the benchmark
   --gate             exit with 1 if a median is over its bar; 2 always means 'not measured'
@@ -48,8 +51,15 @@ pub(crate) enum Command {
     Accept,
     Secure,
     Generator,
+    Fanout,
+    Delivery,
+    Stalled,
     /// The bare server, as child process. Not for users.
     Bare,
+    /// Children of a fan-out: the bare server, the one under test, the subscribers.
+    BareFanout,
+    Topics,
+    Audience,
 }
 
 /// How a server talks to the kernel.
@@ -85,7 +95,13 @@ pub(crate) struct Options {
     pub(crate) reply_bytes: usize,
     /// Bare server only: where to listen; port 0 is any that is free.
     pub(crate) listen: SocketAddr,
-    /// Bare server only: answer handshakes, and with frames.
+    /// Topic server only: the cores of its workers.
+    pub(crate) cores: Vec<usize>,
+    /// Topic server only: bytes queued for a connection at most.
+    pub(crate) send_bytes_max: Option<usize>,
+    /// Subscribers only: where the server is.
+    pub(crate) connect: SocketAddr,
+    /// Bare server: answer handshakes, and with frames. Subscribers: ask for a handshake.
     pub(crate) speaks: bool,
 }
 
@@ -99,7 +115,13 @@ impl Options {
                 "accept" => options.command = Command::Accept,
                 "secure" => options.command = Command::Secure,
                 "generator" => options.command = Command::Generator,
+                "fanout" => options.command = Command::Fanout,
+                "delivery" => options.command = Command::Delivery,
+                "stalled" => options.command = Command::Stalled,
                 "bare" => options.command = Command::Bare,
+                "bare-fanout" => options.command = Command::BareFanout,
+                "topics" => options.command = Command::Topics,
+                "audience" => options.command = Command::Audience,
                 "-h" | "--help" | "help" => {
                     options.command = Command::Help;
                     return Ok(options);
@@ -114,7 +136,8 @@ impl Options {
                 }
                 other => {
                     return Err(format!(
-                        "`{other}` is not one of echo, memory, accept, secure, generator, --help"
+                        "`{other}` is not one of echo, memory, accept, secure, generator, fanout, \
+                         delivery, stalled, --help"
                     ));
                 }
             }
@@ -130,11 +153,10 @@ impl Options {
             "--count" => self.conn_count = parse_count(name, value)?,
             "--message-bytes" => self.message_bytes = parse_count(name, value)?,
             "--reply-bytes" => self.reply_bytes = parse_count(name, value)?,
-            "--listen" => {
-                self.listen = value.parse().map_err(|_| {
-                    format!("--listen takes an address such as 127.0.0.1:9001, not `{value}`")
-                })?;
-            }
+            "--listen" => self.listen = parse_addr(name, value)?,
+            "--connect" => self.connect = parse_addr(name, value)?,
+            "--cores" => self.cores = parse_cores(name, value)?,
+            "--send-bytes-max" => self.send_bytes_max = Some(parse_count(name, value)?),
             "--server" => self.server = PathBuf::from(value),
             "--seconds" => {
                 self.slice = value
@@ -164,6 +186,9 @@ impl Default for Options {
             message_bytes: 1,
             reply_bytes: 1,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            cores: vec![crate::core::SERVER],
+            send_bytes_max: None,
+            connect: SocketAddr::from(([127, 0, 0, 1], 0)),
             speaks: false,
         }
     }
@@ -187,6 +212,19 @@ fn parse_cells(value: &str) -> Result<Vec<&'static Cell>, String> {
                 format!("`{name}` is not a cell; there are {}", names.join(", "))
             })
         })
+        .collect()
+}
+
+fn parse_addr(name: &str, value: &str) -> Result<SocketAddr, String> {
+    value
+        .parse()
+        .map_err(|_| format!("{name} takes an address such as 127.0.0.1:9001, not `{value}`"))
+}
+
+fn parse_cores(name: &str, value: &str) -> Result<Vec<usize>, String> {
+    value
+        .split(',')
+        .map(|core| core.parse().map_err(|_| format!("{name} takes numbers, not `{value}`")))
         .collect()
 }
 

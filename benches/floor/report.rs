@@ -13,12 +13,12 @@ impl Verdict {
         if other == Self::Over { Self::Over } else { self }
     }
 
-    fn of(figure: f64, bar: f64) -> Self {
+    pub(crate) fn of(figure: f64, bar: f64) -> Self {
         // Written this way round so that a figure that is no number is over.
         if figure <= bar { Self::Within } else { Self::Over }
     }
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Within => "ok",
             Self::Over => "OVER",
@@ -48,6 +48,11 @@ impl Comparison {
 
     pub(crate) fn verdict(&self) -> Verdict {
         Verdict::of(median(&self.ratios), self.bar)
+    }
+
+    /// The middle of what the subject took.
+    pub(crate) fn subject_median(&self) -> f64 {
+        median(&self.subject_us)
     }
 
     pub(crate) fn print(&self, cell: &str, backend: &str) {

@@ -86,6 +86,29 @@ impl Server {
         Self::start(command, "the bare server".to_owned())
     }
 
+    /// The floor of a fan-out to so many.
+    pub(crate) fn bare_fanout(conn_count: usize) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bare-fanout", "--count", &conn_count.to_string()]);
+        Self::start(command, "the bare loop of sends".to_owned())
+    }
+
+    /// longwire with one topic, and a worker on each of these cores.
+    pub(crate) fn topics(
+        backend: Backend,
+        cores: &[usize],
+        send_bytes_max: Option<usize>,
+    ) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let list: Vec<_> = cores.iter().map(usize::to_string).collect();
+        command.arg(LAUNCH).arg(std::env::current_exe()?).arg("topics");
+        command.args(["--backend", backend.name(), "--cores", &list.join(",")]);
+        if let Some(bytes) = send_bytes_max {
+            command.args(["--send-bytes-max", &bytes.to_string()]);
+        }
+        Self::start(command, format!("longwire with a topic ({})", backend.name()))
+    }
+
     /// `ws` under Node.js with compression, confined to the server's core: it compresses on threads
     /// of its own.
     pub(crate) fn node_with_deflate(script: &Path) -> io::Result<Self> {
