@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m clean
+.PHONY: help run test check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,12 @@ bench-memory: ## Resident bytes of an idle connection
 
 bench-accept: ## Server CPU per connection opened
 	$(CARGO) bench --bench floor -- accept
+
+bench-fanout: ## Server CPU per delivery of a topic; whether all arrives; subscribers that do not read
+	$(CARGO) build --release -p loadgen
+	$(CARGO) bench --bench floor -- fanout
+	$(CARGO) bench --bench floor -- delivery
+	$(CARGO) bench --bench floor -- stalled
 
 bench-kernels: ## Unmask, UTF-8, header and handshake kernels (criterion)
 	$(CARGO) bench --bench kernels

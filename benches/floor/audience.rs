@@ -86,7 +86,7 @@ pub(crate) fn attend(addr: SocketAddr, count: usize, manner: Manner) -> io::Resu
         sockets: Crowd::open(addr, count, manner)?.into_sockets(),
         published: frame::client_frame(&CELL).repeat(BATCH_LEN),
         expected: frame::server_frame(&CELL).repeat(BATCH_LEN),
-        read: vec![0; frame::server_frame(&CELL).len() * BATCH_LEN],
+        read: vec![0; frame::server_frame(&CELL).len() * BATCH_LEN + 1],
         sample: 0,
     };
     println!("{READY}");
@@ -146,7 +146,8 @@ impl Seats {
             let flags = if compared { RecvFlags::empty() } else { RecvFlags::TRUNC };
             let mut received = 0;
             while received < due_bytes {
-                let room = &mut read[received..due_bytes];
+                // One byte more than is due would show that something came twice.
+                let room = &mut read[received..=due_bytes];
                 match recv(socket, room, flags | RecvFlags::DONTWAIT) {
                     Ok((_, 0)) => return Err(io::Error::other("the server has hung up")),
                     Ok((_, len)) => received += len,
@@ -160,6 +161,9 @@ impl Seats {
                     }
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if received > due_bytes {
+                return Err(io::Error::other(format!("subscriber {index} got more than is due")));
             }
             if compared && read[..due_bytes] != expected[..due_bytes] {
                 return Err(io::Error::other(format!("subscriber {index} got something else")));

@@ -15,6 +15,10 @@ use crate::upgrade;
 
 const WAVE_CONNS: usize = 64;
 const CONNS_PER_SOURCE: usize = 5_000;
+/// Of those who do not read. What every host must take (RFC 1122 §4.2.2.6).
+const STALLED_SEGMENT_BYTES: u32 = 536;
+/// The kernel makes it as small as it may be.
+const STALLED_RECEIVE_BYTES: usize = 1;
 /// Longest wait for a connection or an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Descriptors left for everything else: pipes, /proc, the other server's sockets.
@@ -27,6 +31,8 @@ pub(crate) enum Manner {
     WebSocket,
     /// Connect only.
     Bare,
+    /// As the first, with the least room that the kernel gives, and small segments.
+    Stalled,
 }
 
 /// Open connections, all idle.
@@ -41,16 +47,22 @@ impl Crowd {
         while sockets.len() < count {
             let wave_start = sockets.len();
             for index in wave_start..count.min(wave_start + WAVE_CONNS) {
-                let socket = connect(addr, index).map_err(|error| explained(&error, index))?;
+                let socket =
+                    connect(addr, index, manner).map_err(|error| explained(&error, index))?;
                 sockets.push(socket);
             }
-            if manner == Manner::WebSocket {
+            if manner != Manner::Bare {
                 let wave = &sockets[wave_start..];
                 wave.iter().try_for_each(upgrade::request)?;
                 wave.iter().try_for_each(upgrade::read_response)?;
             }
         }
         Ok(Self { sockets })
+    }
+
+    /// Of sockets that were taken out of one.
+    pub(crate) fn of(sockets: Vec<Socket>) -> Self {
+        Self { sockets }
     }
 
     /// The sockets, to talk on.
@@ -83,12 +95,18 @@ pub(crate) fn affordable_count(wanted: usize) -> io::Result<usize> {
     Ok(count)
 }
 
-fn connect(addr: SocketAddr, index: usize) -> io::Result<Socket> {
+fn connect(addr: SocketAddr, index: usize, manner: Manner) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     let source_index = u8::try_from(index / CONNS_PER_SOURCE % 250).unwrap_or(0);
     let source = Ipv4Addr::new(127, 0, 0, 2 + source_index);
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.set_tcp_nodelay(true)?;
+    if manner == Manner::Stalled {
+        // Before the handshake, which tells the other side: its send buffer grows with the
+        // largest segment.
+        socket.set_recv_buffer_size(STALLED_RECEIVE_BYTES)?;
+        socket.set_tcp_mss(STALLED_SEGMENT_BYTES)?;
+    }
     socket.connect_timeout(&addr.into(), PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;

@@ -88,6 +88,22 @@ impl ProcessStat {
         }
     }
 
+    /// Forgets how much was resident at its peak.
+    pub(crate) fn reset_resident_peak(&self) -> io::Result<()> {
+        // proc(5): 5 resets the peak to what is resident now.
+        fs::write(self.dir.join("clear_refs"), "5")
+    }
+
+    /// How much was resident at its peak, since it was reset.
+    pub(crate) fn resident_peak_bytes(&self) -> io::Result<u64> {
+        let path = self.dir.join("status");
+        let text = fs::read_to_string(&path)?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok())
+            .map(|kib: u64| kib * 1024)
+            .ok_or_else(|| malformed(&path.display().to_string()))
+    }
+
     pub(crate) fn memory(&self) -> io::Result<Memory> {
         let path = self.dir.join("smaps_rollup");
         let text = fs::read_to_string(&path)?;

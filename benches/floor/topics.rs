@@ -48,7 +48,10 @@ pub(crate) fn serve(options: &Options) -> io::Result<()> {
         .backend(backend)
         .workers(options.cores.len())
         .cores(options.cores.clone())
-        .conns_max(CONNS_MAX);
+        .conns_max(CONNS_MAX)
+        // Not every subscriber answers pings, and none expects them among what it counts.
+        .ping_interval(None)
+        .idle_timeout(None);
     if let Some(bytes) = options.send_bytes_max {
         builder = builder.send_bytes_max(bytes).send_high_water_bytes(bytes / 2);
     }
