@@ -18,6 +18,22 @@ pub enum InvalidTopic {
     Wildcard,
 }
 
+impl InvalidTopic {
+    /// What is wrong with this name, if anything, where names have at most so many bytes
+    /// ([`topic_bytes_max`](crate::Builder::topic_bytes_max)): for those who want to know before
+    /// they subscribe or publish.
+    ///
+    /// ```
+    /// use longwire::InvalidTopic;
+    ///
+    /// assert_eq!(InvalidTopic::of("prices/EUR", 255), None);
+    /// assert_eq!(InvalidTopic::of("prices/*", 255), Some(InvalidTopic::Wildcard));
+    /// ```
+    pub fn of(name: &str, bytes_max: usize) -> Option<Self> {
+        check(name, bytes_max).err()
+    }
+}
+
 impl fmt::Display for InvalidTopic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
