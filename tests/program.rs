@@ -9,6 +9,8 @@
 
 #[path = "program/access.rs"]
 mod access;
+#[path = "program/admin.rs"]
+mod admin;
 #[path = "end_to_end/backends.rs"]
 mod backends;
 #[path = "end_to_end/certificates.rs"]
@@ -21,6 +23,8 @@ mod client;
 mod errors;
 #[path = "program/exhaustion.rs"]
 mod exhaustion;
+#[path = "program/http.rs"]
+mod http;
 #[path = "program/listening.rs"]
 mod listening;
 #[path = "program/process.rs"]
@@ -29,5 +33,7 @@ mod process;
 mod resources;
 #[path = "program/secure.rs"]
 mod secure;
+#[path = "program/serve.rs"]
+mod serve;
 #[path = "program/signals.rs"]
 mod signals;

@@ -78,9 +78,29 @@ fn help(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Flags of `longwire serve` beside these.
+const SERVE_FLAGS: &[&str] = &[
+    "--publish",
+    "--latest",
+    "--drop-oldest",
+    "--history",
+    "--topics-max",
+    "--subscriptions-max",
+    "--topic-bytes-max",
+    "--inbox-orders-max",
+    "--admin",
+    "--admin-token",
+    "--admin-host",
+];
+
 #[test]
 fn help_names_every_flag_and_says_what_it_is_for() {
-    let help_text = help(&["echo", "--help"]);
+    expect_help("echo", FLAGS.to_vec());
+    expect_help("serve", [FLAGS, SERVE_FLAGS].concat());
+}
+
+fn expect_help(command: &str, mut expected: Vec<&str>) {
+    let help_text = help(&[command, "--help"]);
     let lines: Vec<&str> = help_text.lines().collect();
     let named = |line: &str| {
         line.split_whitespace()
@@ -93,11 +113,10 @@ fn help_names_every_flag_and_says_what_it_is_for() {
         text.starts_with('-') && line.len() - text.len() <= 6
     };
     let listed: Vec<String> = lines.iter().copied().filter(starts_flag).filter_map(named).collect();
-    let mut expected: Vec<&str> = FLAGS.to_vec();
     let mut found: Vec<&str> = listed.iter().map(String::as_str).collect();
     expected.sort_unstable();
     found.sort_unstable();
-    assert_eq!(found, expected, "the list of this test is the program's");
+    assert_eq!(found, expected, "the list of this test is that of {command}");
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| starts_flag(line)) {
         let text = format!("{line} {}", lines.get(at + 1).unwrap_or(&""));
         assert!(text.split_whitespace().count() >= 4, "{line} is explained");
@@ -111,7 +130,10 @@ fn help_names_every_flag_and_says_what_it_is_for() {
 fn help_of_the_program_names_its_commands() {
     for args in [&["--help"][..], &["help"], &["-h"]] {
         let text = help(args);
-        assert!(text.contains("echo") && text.contains("--log"), "{text}");
+        assert!(
+            text.contains("echo") && text.contains("serve") && text.contains("--log"),
+            "{text}"
+        );
     }
     assert_eq!(help(&["--version"]), format!("longwire {}\n", env!("CARGO_PKG_VERSION")));
     let output = run(longwire(&[]));

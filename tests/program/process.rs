@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The last line that the program says before it waits for peers.
 const LAST_LINE: &str = "try it, ";
 
-/// `longwire echo`, which listens; killed when it is dropped.
+/// A server of the program; killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Program {
     child: Child,
@@ -35,6 +35,11 @@ impl Program {
     /// Starts it on a free port.
     pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_by(echo_command(flags))
+    }
+
+    /// Starts `longwire serve`, both ports free ones.
+    pub(crate) fn serve(flags: &[&str]) -> Self {
+        Self::start_by(serve_command(flags))
     }
 
     /// Starts it by a command that runs it.
@@ -69,6 +74,12 @@ impl Program {
     pub(crate) fn announced(&self, word: &str) -> &str {
         let line = self.announcement.iter().find(|line| line.trim_start().starts_with(word));
         line.unwrap().trim_start()[word.len()..].trim_start()
+    }
+
+    /// Where it listens for administration.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let url = self.announced("administration on http://");
+        url.strip_suffix('/').unwrap().parse().unwrap()
     }
 
     /// The ports where it listens, in the order of its announcement.
@@ -159,7 +170,7 @@ fn listening(announcement: &[String]) -> Vec<SocketAddr> {
 /// `longwire` with these arguments.
 pub(crate) fn longwire(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
-    command.args(args).env_remove("LONGWIRE_LOG");
+    command.args(args).env_remove("LONGWIRE_LOG").env_remove("LONGWIRE_ADMIN_TOKEN");
     command
 }
 
@@ -174,6 +185,16 @@ pub(crate) fn echo_command(flags: &[&str]) -> Command {
 pub(crate) fn any_command(flags: &[&str]) -> Command {
     let mut command = longwire(&["echo", "--listen", "127.0.0.1:0"]);
     command.args(flags);
+    command
+}
+
+/// `longwire serve` on free ports, with these flags; it has nothing to warn of.
+pub(crate) fn serve_command(flags: &[&str]) -> Command {
+    let mut command = longwire(&["serve", "--listen", "127.0.0.1:0", "--allow-any-origin"]);
+    command.args(flags);
+    if !flags.contains(&"--admin") {
+        command.args(["--admin", "127.0.0.1:0"]);
+    }
     command
 }
 

@@ -2,9 +2,11 @@
 
 mod access;
 mod secure;
+mod serve;
 
 pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
 pub(crate) use secure::TlsArgs;
+pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};
 
 use std::time::Duration;
 
@@ -31,9 +33,12 @@ pub(crate) struct Args {
 /// What to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Topics for plain WebSocket clients, and a port to look after them with a browser.
+    #[command(after_help = serve::HELP)]
+    Serve(Box<ServeArgs>),
     /// Sends each message back, text as text and binary as binary, on any path.
     #[command(after_help = ECHO_HELP)]
-    Echo(Box<EchoArgs>),
+    Echo(Box<ServerArgs>),
 }
 
 const ECHO_HELP: &str = "\
@@ -50,9 +55,9 @@ Over TLS: longwire echo --tls-self-signed
 SIGHUP reads the certificates again. Stops on SIGTERM (close code 1012, will be back) and SIGINT (1001); a second signal stops at once.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
 
-/// Flags of `longwire echo`.
+/// Flags of every server; those of `longwire echo`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct EchoArgs {
+pub(crate) struct ServerArgs {
     /// Where to listen: 127.0.0.1:9001, [::1]:9001, unix:/run/app.sock or unix:@name. May be given several times; port 0 lets the kernel choose.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
     pub(crate) listen: Vec<ListenAddr>,

@@ -1,13 +1,18 @@
 //! The server program. Uses the library's public API and nothing else.
 //!
-//! Two layers: `args` is what was typed, `echo` (with `secure` for its TLS) is what is run.
+//! Two layers: `args` is what was typed, `echo` and `serve` are what is run; both are started by
+//! `launch`. `admin` looks after a server from a thread of its own.
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod args;
 mod echo;
+mod launch;
 mod limits;
 mod secure;
+mod serve;
+mod topic;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         .with_ansi(is_for_eyes())
         .init();
     let outcome = match args.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Echo(args) => echo::run(&args),
     };
     match outcome {

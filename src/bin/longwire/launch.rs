@@ -1,0 +1,288 @@
+//! From flags to a running server: what all commands that serve have in common.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use longwire::{
+    Builder, CloseCode, Compression, Error, Handle, Handler, ListenAddr, Request, Server, Tls,
+    TlsWatcher, parse_cores,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::{DeflateArgs, ServerArgs};
+use crate::{limits, secure};
+
+/// A server that listens, with all that it takes to run it.
+pub(crate) struct Launch<'a> {
+    args: &'a ServerArgs,
+    server: Server,
+    tls: Option<Tls>,
+    /// Takes up new certificates for as long as it is there.
+    _watcher: Option<TlsWatcher>,
+}
+
+/// What a command has to say beside what all of them say when they are ready.
+pub(crate) struct Words {
+    /// Further places where the process listens, a line for each.
+    pub(crate) places: Vec<String>,
+    /// How to try it, in one line.
+    pub(crate) how_to_try: String,
+}
+
+/// How far a server has come; shared with those who are asked about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stage(Arc<AtomicU8>);
+
+impl Stage {
+    const SERVING: u8 = 1;
+    const STOPPING: u8 = 2;
+
+    /// Whether it takes connections.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::SERVING
+    }
+
+    /// It takes connections now, unless it has been stopped by then.
+    fn serve(&self) {
+        let _ = self.0.compare_exchange(0, Self::SERVING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn stop(&self) {
+        self.0.store(Self::STOPPING, Ordering::Release);
+    }
+}
+
+impl<'a> Launch<'a> {
+    /// Listens as the flags say; `adjust` adds what the command has settings of its own for.
+    pub(crate) fn new(
+        args: &'a ServerArgs,
+        adjust: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Self, Error> {
+        limits::raise_descriptor_limit();
+        let tls = secure::tls(&args.tls)?;
+        let server = adjust(builder(args, tls.as_ref())?).build()?;
+        let watcher = tls.as_ref().map(secure::watch).transpose()?;
+        if args.access.origin.is_empty() && !args.access.allow_any_origin {
+            tracing::warn!(
+                "scripts of any site may connect; --origin https://example.org lets in only those \
+                 of that site, --allow-any-origin says that it is meant"
+            );
+        }
+        Ok(Self { args, server, tls, _watcher: watcher })
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Where WebSockets are opened by TCP, such as `wss://127.0.0.1:9001`.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let places = self.server.local_addrs().iter().enumerate();
+        let tcp = places.filter(|(_, addr)| matches!(addr, ListenAddr::Tcp(_)));
+        tcp.map(|(index, addr)| {
+            format!("{}://{addr}", if self.is_tls(index) { "wss" } else { "ws" })
+        })
+        .collect()
+    }
+
+    /// How to try it without a browser, where there are Unix sockets alone.
+    pub(crate) fn how_to_try_by_shell(&self) -> String {
+        let flag = match self.server.local_addrs().first() {
+            Some(ListenAddr::Unix(path)) => format!("--unix-socket '{}'", path.display()),
+            Some(ListenAddr::Abstract(name)) => format!("--abstract-unix-socket '{name}'"),
+            _ => String::new(),
+        };
+        format!("in a shell (426 means that it is there):  curl -i {flag} http://localhost/")
+    }
+
+    /// Serves until a signal stops it.
+    pub(crate) fn run<H: Handler>(
+        self,
+        words: &Words,
+        stage: &Stage,
+        handler: impl Fn() -> H + Send + Sync,
+    ) -> Result<(), Error> {
+        heed_signals(self.server.handle(), self.tls.clone(), stage.clone())?;
+        let announcement = self.announcement(words);
+        // A worker asks for its handler when it is ready, so the last to ask makes the server ready.
+        let waiting_count = AtomicUsize::new(self.server.cores().len());
+        let stats = self.server.run(|_worker| {
+            if waiting_count.fetch_sub(1, Ordering::Relaxed) == 1 {
+                stage.serve();
+                println!("{announcement}");
+            }
+            handler()
+        })?;
+        println!("stopped: {} connections, {} messages", stats.opened, stats.messages);
+        Ok(())
+    }
+
+    /// Whether the address of this number is one for TLS.
+    fn is_tls(&self, index: usize) -> bool {
+        let all_tls = self.args.tls.listen_tls.is_empty();
+        let first = if all_tls { 0 } else { self.args.listen.len() };
+        let is_tcp = matches!(self.server.local_addrs()[index], ListenAddr::Tcp(_));
+        self.tls.is_some() && index >= first && is_tcp
+    }
+
+    /// What it runs on, and how to try it.
+    fn announcement(&self, words: &Words) -> String {
+        let server = &self.server;
+        let cores: BTreeSet<usize> = server.cores().iter().copied().collect();
+        let cores: Vec<String> = cores.iter().map(ToString::to_string).collect();
+        let places = server.local_addrs().iter().enumerate();
+        let mut listening: Vec<String> = places
+            .map(|(index, addr)| {
+                format!("listening on {addr}{}", if self.is_tls(index) { " (TLS)" } else { "" })
+            })
+            .collect();
+        listening.extend(words.places.iter().cloned());
+        format!(
+            "longwire {version}
+  backend  {backend}
+  workers  {workers}, pinned to core {cores}
+  limits   {conns} connections, messages of {message_bytes} bytes (--help lists all)
+{listening}
+try it, {how_to_try}",
+            version = env!("CARGO_PKG_VERSION"),
+            backend = server.backend_reason(),
+            workers = server.cores().len(),
+            cores = cores.join(", "),
+            conns = server.conns_max(),
+            message_bytes = server.message_bytes_max(),
+            listening = listening.join("\n"),
+            how_to_try = words.how_to_try,
+        )
+    }
+}
+
+/// The sub-protocol to answer with, of those that `--protocol` names.
+pub(crate) fn protocol<'p>(request: &Request<'_>, spoken: &'p [String]) -> Option<&'p str> {
+    let spoken: Vec<&str> = spoken.iter().map(String::as_str).collect();
+    request.select_protocol(&spoken)
+}
+
+fn builder(args: &ServerArgs, tls: Option<&Tls>) -> Result<Builder, Error> {
+    let mut builder = Server::builder()
+        .backend(args.backend)
+        .direct_descriptors(args.direct_descriptors)
+        .backlog(args.backlog)
+        .handshakes_max(args.handshakes_max)
+        .message_bytes_max(args.message_bytes_max)
+        .request_line_bytes_max(args.request_line_bytes_max)
+        .head_bytes_max(args.head_bytes_max)
+        .header_count_max(args.header_count_max)
+        .empty_fragments_max(args.empty_fragments_max)
+        .control_frames_per_second(args.control_frames_per_second)
+        .send_high_water_bytes(args.send_high_water_bytes)
+        .spare_bytes_max(args.spare_bytes_max)
+        .receive_blocks_max(args.receive_blocks_max)
+        .handshake_timeout(args.handshake_timeout)
+        .ping_interval(args.ping_interval.0)
+        .pong_timeout(args.pong_timeout)
+        .idle_timeout(args.idle_timeout.0)
+        .message_timeout(args.message_timeout)
+        .write_stall_timeout(args.write_stall_timeout)
+        .close_timeout(args.close_timeout)
+        .stop_timeout(args.stop_timeout)
+        .tls_handshakes_max(args.tls.tls_handshakes_max)
+        .tls_handshake_timeout(args.tls.tls_handshake_timeout)
+        .require_origin(args.access.require_origin)
+        .conns_per_address_max(args.access.conns_per_address_max)
+        .proxy_protocol(args.access.proxy_protocol)
+        .forwarded_header(args.access.forwarded_header)
+        .trusted_proxies(&args.access.trusted_proxy)
+        .overflow(args.flow.overflow)
+        .messages_per_second(args.flow.messages_per_second)
+        .bytes_per_second(args.flow.bytes_per_second.map(|bytes| bytes as u64))
+        .rate_mode(args.flow.rate_mode)
+        .lifetime_max(args.flow.lifetime_max.0)
+        .compression(args.deflate.deflate.then(|| compression(&args.deflate)));
+    builder = listen(builder, args, tls);
+    if !args.access.origin.is_empty() {
+        builder = builder.allowed_origins(&args.access.origin);
+    }
+    if let Some(bytes) = args.flow.memory_bytes_max {
+        builder = builder.memory_bytes_max(bytes);
+    }
+    if let Some(mode) = args.unix_mode {
+        builder = builder.unix_mode(mode);
+    }
+    if let Some(bytes) = args.frame_bytes_max {
+        builder = builder.frame_bytes_max(bytes);
+    }
+    if let Some(bytes) = args.send_bytes_max {
+        builder = builder.send_bytes_max(bytes);
+    }
+    if let Some(conns) = args.conns_max {
+        builder = builder.conns_max(conns);
+    }
+    if let Some(workers) = args.workers {
+        builder = builder.workers(workers);
+    }
+    if let Some(cores) = &args.cores {
+        builder = builder.cores(parse_cores(cores).map_err(Error::Misuse)?);
+    }
+    Ok(builder)
+}
+
+/// Where to listen. With a certificate and no addresses of its own for TLS, all of TCP is for TLS.
+fn listen(mut builder: Builder, args: &ServerArgs, tls: Option<&Tls>) -> Builder {
+    let all_tls = args.tls.listen_tls.is_empty();
+    for addr in &args.listen {
+        builder = match tls {
+            Some(tls) if all_tls && matches!(addr, ListenAddr::Tcp(_)) => {
+                builder.listen_tls(addr.clone(), tls.clone())
+            }
+            Some(_) | None => builder.listen(addr.clone()),
+        };
+    }
+    if let Some(tls) = tls {
+        for addr in &args.tls.listen_tls {
+            builder = builder.listen_tls(addr.clone(), tls.clone());
+        }
+    }
+    builder
+}
+
+fn compression(args: &DeflateArgs) -> Compression {
+    Compression::new()
+        .context_takeover(args.deflate_takeover)
+        .level(args.deflate_level)
+        .window_bits(args.deflate_window_bits)
+        .message_bytes_min(args.deflate_bytes_min)
+}
+
+/// The first SIGTERM or SIGINT stops the server in order, the second at once; SIGHUP reads the
+/// certificates again.
+fn heed_signals(handle: Handle, tls: Option<Tls>, stage: Stage) -> Result<(), Error> {
+    let failed = |source| Error::Worker { worker: 0, source };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let watch = move || {
+        let mut stopping = false;
+        for signal in &mut signals {
+            if signal == SIGHUP {
+                match &tls {
+                    Some(tls) => secure::reload(tls),
+                    None => println!("there are no certificates to read again"),
+                }
+                continue;
+            }
+            if stopping {
+                println!("stopping at once");
+                handle.stop_now();
+                continue;
+            }
+            stopping = true;
+            // Before anything else, so that nobody is sent here any more.
+            stage.stop();
+            println!("stopping; a second signal stops at once");
+            let restarts = signal == SIGTERM;
+            handle.stop(if restarts { CloseCode::SERVICE_RESTART } else { CloseCode::GOING_AWAY });
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(failed)?;
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `longwire serve`: topics for plain WebSocket clients, and the port that looks after them.
+
+use std::sync::Arc;
+
+use longwire::{
+    Accept, CloseCode, Conn, Decision, Error, Handler, Message, PublishError, Request, Response,
+    SubscribeError,
+};
+
+use crate::admin::{Admin, Door, Facts};
+use crate::args::ServeArgs;
+use crate::launch::{Launch, Stage, Words, protocol};
+use crate::topic::TopicRules;
+
+/// Runs the server until a signal stops it.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
+    let rules = Arc::new(TopicRules::new(&args.topics)?);
+    let door = Door::open(&args.admin)?;
+    let launch = Launch::new(&args.server, |builder| rules.apply(&args.topics, builder))?;
+    let urls = launch.urls();
+    let page = door.as_ref().map(|door| format!("http://{}/", door.addr()));
+    let words = Words {
+        places: page.iter().map(|url| format!("administration on {url}")).collect(),
+        how_to_try: how_to_try(&launch, page.as_deref()),
+    };
+    let stage = Stage::default();
+    if let Some(door) = door {
+        let server = launch.server();
+        let facts = Facts {
+            backend: server.backend().to_string(),
+            conns_max: server.conns_max(),
+            message_bytes_max: server.message_bytes_max(),
+            urls,
+        };
+        let admin = Admin::new(server.handle(), stage.clone(), Arc::clone(&rules), facts);
+        door.serve(admin)?;
+    }
+    let protocols = &args.server.access.protocol;
+    launch.run(&words, &stage, || Guide { rules: Arc::clone(&rules), protocols: protocols.clone() })
+}
+
+fn how_to_try(launch: &Launch<'_>, page: Option<&str>) -> String {
+    let Some(url) = launch.urls().into_iter().next() else {
+        return launch.how_to_try_by_shell();
+    };
+    let page = page.map(|page| format!("open {page} or, ")).unwrap_or_default();
+    format!(
+        "{page}in a browser's console:  ws = new WebSocket('{url}/topics/lobby'); \
+         ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')"
+    )
+}
+
+/// Shows each connection to its place. One on each core.
+struct Guide {
+    rules: Arc<TopicRules>,
+    /// Sub-protocols it speaks, the dearest first. What they mean is between the clients.
+    protocols: Vec<String>,
+}
+
+/// Where a connection is.
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Echo,
+    Topic(Box<str>),
+}
+
+impl Handler for Guide {
+    type State = Place;
+
+    fn upgrade(&mut self, request: &Request<'_>) -> Decision<Place> {
+        let place = match request.path() {
+            "/echo" => Place::Echo,
+            "/healthz" => return Decision::answer(Response::new(200).text("ok\n")),
+            path => match self.rules.topic_at(path) {
+                Some(Ok(name)) => Place::Topic(name.into()),
+                Some(Err(fault)) => return refusal(request, 400, &format!("{fault}\n")),
+                None => return refusal(request, 404, "there is /topics/NAME, and /echo\n"),
+            },
+        };
+        Accept::new(place).protocol(protocol(request, &self.protocols)).into()
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Place>) {
+        let place = std::mem::take(conn.state());
+        if let Place::Topic(name) = &place
+            && let Err(error) = conn.subscribe(name)
+        {
+            let code = match error {
+                SubscribeError::TooMany | SubscribeError::TooManyTopics => {
+                    CloseCode::TRY_AGAIN_LATER
+                }
+                SubscribeError::Invalid(_) | SubscribeError::Closed => CloseCode::POLICY_VIOLATION,
+            };
+            conn.close(code, &error.to_string());
+        }
+        *conn.state() = place;
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, Place>, message: Message<'_>) {
+        // Taken out for the call, so that the name is not copied for each message.
+        let place = std::mem::take(conn.state());
+        match &place {
+            // A connection that is closing takes no more; there is nobody to tell.
+            Place::Echo => drop(conn.echo(message)),
+            Place::Topic(name) if self.rules.may_publish(name) => publish(conn, name, &message),
+            Place::Topic(_) => {
+                let reason = "clients may not publish to this topic";
+                conn.close(CloseCode::POLICY_VIOLATION, reason);
+            }
+        }
+        *conn.state() = place;
+    }
+}
+
+fn publish(conn: &mut Conn<'_, Place>, name: &str, message: &Message<'_>) {
+    let error = match conn.publish(name, message) {
+        // How many it was queued for is of no interest to a client that cannot be told.
+        Ok(receipt) => return drop(receipt),
+        Err(error) => error,
+    };
+    let code = match error {
+        PublishError::Busy => CloseCode::TRY_AGAIN_LATER,
+        PublishError::Invalid(_) => CloseCode::POLICY_VIOLATION,
+    };
+    conn.close(code, &error.to_string());
+}
+
+/// Refuses a handshake, which is counted, or answers what was none.
+fn refusal(request: &Request<'_>, status: u16, text: &str) -> Decision<Place> {
+    let response = Response::new(status).text(text);
+    if request.is_upgrade() { Decision::reject(response) } else { Decision::answer(response) }
+}
