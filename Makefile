@@ -9,8 +9,8 @@ ATTACK_SECONDS ?= 60
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Builds and starts the server on 127.0.0.1:9001
-	@$(CARGO) run --release --bin longwire -- echo --listen 127.0.0.1:9001
+run: ## Builds and starts the server on 127.0.0.1:9001; http://127.0.0.1:9002/ shows it
+	@$(CARGO) run --release --bin longwire -- serve --listen 127.0.0.1:9001 --admin 127.0.0.1:9002
 
 test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
 	tests/setup

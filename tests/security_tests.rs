@@ -17,8 +17,6 @@ const COMPLETE: &[&str] =
 /// Rows for which there is nothing to test, and why.
 const EXCUSED: &[(&str, &str)] = &[
     ("HD14", "no request with a body is read, chunked or not: both are refused (`hs08`, `hp02`)"),
-    ("HP05", "there is no administration port yet"),
-    ("HP06", "there is no publish API yet"),
     ("TL11", "verification is the library's; `make deny` watches its advisories"),
     ("PD08", "documented at `Compression` and `Accept::compression`"),
 ];
