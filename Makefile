@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
+.PHONY: help run test check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-page test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,7 @@ test: ## Every test, installing what they need: unit, simulation, end to end, re
 	$(CARGO) build --release --workspace --bins --examples
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
+	tests/run-page
 	tests/conform
 	tests/autobahn/run epoll io_uring+tls
 	tests/autobahn/run-client epoll io_uring+takeover
@@ -59,6 +60,11 @@ test-clients: ## node ws, Python websockets and Chromium against both backends
 	tests/setup
 	$(CARGO) build --release
 	tests/run-clients epoll io_uring
+
+test-page: ## The page of the administration port, in a real headless Chromium
+	tests/setup
+	$(CARGO) build --release
+	tests/run-page
 
 attack: ## A dozen attacks at once on a server in 512 MiB, for ATTACK_SECONDS, beside a good client
 	$(CARGO) bench --bench attack -- --seconds $(ATTACK_SECONDS)
