@@ -158,8 +158,10 @@ fn nothing_is_left_open_in_the_code() {
 fn only_the_kernel_seam_reads_the_clock() {
     let mut wrong = Vec::new();
     for (name, text) in rust_files("src") {
-        // The program stands above the library, and uses its public API alone.
-        let is_free = name.starts_with("src/io/") || name.starts_with("src/bin/");
+        // The program stands above the library, and uses its public API alone; a handle may wait, as
+        // no worker does.
+        let is_free =
+            name.starts_with("src/io/") || name.starts_with("src/bin/") || name == "src/server.rs";
         if is_test(&name) || is_free {
             continue;
         }

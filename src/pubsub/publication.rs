@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::conn::MessageKind;
 
@@ -107,16 +107,11 @@ impl Receipt {
 
     /// Waits for that, at most so long. Not for the thread of a worker, which would wait for itself.
     pub fn wait(&self, timeout: Duration) -> Option<Delivery> {
-        let end = Instant::now() + timeout;
-        let mut guard = self.0.ledger.lock();
-        loop {
-            if let Some(delivery) = self.0.delivery() {
-                return Some(delivery);
-            }
-            let left = end.checked_duration_since(Instant::now())?;
-            let waited = self.0.ledger.done.wait_timeout(guard, left);
-            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let ledger = &self.0.ledger;
+        let is_left = |_: &mut Option<Waker>| self.0.delivery().is_none();
+        let waited = ledger.done.wait_timeout_while(ledger.lock(), timeout, is_left);
+        drop(waited);
+        self.0.delivery()
     }
 }
 
