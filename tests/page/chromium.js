@@ -183,6 +183,8 @@ class Tab {
   }
 
   async screenshot(file) {
+    // A tab behind another is not painted.
+    await this.command("Page.bringToFront");
     const { data } = await this.command("Page.captureScreenshot", { format: "png" });
     fs.writeFileSync(file, Buffer.from(data, "base64"));
   }
