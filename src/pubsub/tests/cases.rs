@@ -74,7 +74,7 @@ fn ps01_connection_has_so_many_subscriptions_and_asks_for_more_a_hundred_times_a
 
 #[test]
 fn ps02_names_come_and_go_without_a_trace() {
-    const COUNT: u32 = if cfg!(miri) { 200 } else { 100_000 };
+    const COUNT: u32 = if cfg!(miri) { 30 } else { 100_000 };
     let mut topics = topics(TopicPolicy::new());
     for n in 0..COUNT {
         let name = format!("one_of_many_{n}");
@@ -118,7 +118,7 @@ fn ps05_each_server_hashes_names_with_a_key_of_its_own() {
 
 #[test]
 fn ps06_small_topic_waits_for_one_slice_of_a_large_one() {
-    const LARGE: u32 = 10_000;
+    const LARGE: u32 = if cfg!(miri) { 300 } else { 10_000 };
     let mut topics = topics(TopicPolicy::new());
     for conn in 0..LARGE {
         topics.subscribe(conn, "large").unwrap();
