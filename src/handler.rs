@@ -17,10 +17,11 @@ use crate::pubsub::{Payload, PublishError, Receipt, SubscribeError, Topics};
 /// only there, so it needs no lock, no `Arc` and no `Send`.
 ///
 /// A call must not block: every other connection of the core waits for it. A panic in a call ends
-/// that one connection with close code 1011 (internal error); the handler lives on.
+/// that one connection with close code 1011 (internal error, RFC 6455 §7.4.1) and the handler lives
+/// on; one in [`turn`](Self::turn), which is about no connection, ends the server.
 ///
-/// For one connection the calls are `upgrade`, `open`, any number of `message`, `close`, in that
-/// order; each connection that saw `open` sees `close` exactly once.
+/// For one connection the calls are `upgrade`, `open`, any number of `message` and `writable`,
+/// `close`, in that order; each connection that saw `open` sees `close` exactly once.
 pub trait Handler {
     /// What is kept for each connection, inline in the connection table: made by
     /// [`upgrade`](Self::upgrade), by default with `default()`, and dropped after `close`. Use `()`
@@ -42,7 +43,8 @@ pub trait Handler {
         let _ = conn;
     }
 
-    /// A message has arrived, whole.
+    /// A message has arrived, whole: unmasked, all its fragments, inflated, and valid UTF-8 if it is
+    /// text (RFC 6455 §5.4, §8.1). It is there for the call; copy what must outlive it.
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
 
     /// The queue of a connection has drained, after a send was told that it waits
@@ -52,7 +54,8 @@ pub trait Handler {
         let _ = conn;
     }
 
-    /// The connection has ended, or is about to: nothing more can be sent.
+    /// The connection has ended, or is about to: nothing more can be sent to it. It can still
+    /// publish; its subscriptions end after this call.
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, close: &Close) {
         let _ = (conn, close);
     }
@@ -61,7 +64,9 @@ pub trait Handler {
     /// connections without being asked, at a time of your own or because of what the turn brought.
     ///
     /// Called after each turn, and at the instant that the last call returned; with `None` only
-    /// when something else happens. Must be quick: it runs thousands of times a second.
+    /// when something else happens. Not called while the server stops. Must be quick: it runs
+    /// thousands of times a second. A panic stops the server with
+    /// [`Error::Worker`](crate::Error::Worker).
     fn turn(&mut self, conns: &mut Conns<'_, Self::State>) -> Option<Instant> {
         let _ = conns;
         None
@@ -146,7 +151,8 @@ pub struct Conn<'a, S> {
 }
 
 impl<S> Conn<'_, S> {
-    /// Sends a message: text of a string, binary of bytes.
+    /// Sends a message: text of a string, binary of bytes, and a received [`Message`] as what it was.
+    /// It is one frame (RFC 6455 §6.1), and its size has no limit of its own.
     ///
     /// # Errors
     ///
@@ -160,9 +166,10 @@ impl<S> Conn<'_, S> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] if the connection is closing; [`SendError::QueueFull`] if more than
-    /// the limit (`send_bytes_max`) is queued already, in which case the connection is being
-    /// closed with 1013 (try again later).
+    /// [`SendError::Closed`] if the connection is closing; [`SendError::QueueFull`] if
+    /// [`send_bytes_max`](crate::Builder::send_bytes_max) bytes are queued already, in which case the
+    /// connection is being closed with 1013 (try again later), unless
+    /// [`overflow`](crate::Builder::overflow) says otherwise.
     pub fn send_text(&mut self, text: &str) -> Result<SendStatus, SendError> {
         self.connection.send(MessageKind::Text, text.as_bytes(), self.core)
     }
@@ -237,8 +244,8 @@ impl<S> Conn<'_, S> {
 }
 
 impl<S> Conn<'_, S> {
-    /// Sends a ping with up to 125 bytes of payload; more are left out. The answer only shows that
-    /// the peer lives, which [`pong_timeout`](crate::Builder::pong_timeout) sees to by itself.
+    /// Sends a ping (RFC 6455 §5.5.2) with up to 125 bytes of payload; more are left out. The answer
+    /// only shows that the peer lives, which [`pong_timeout`](crate::Builder::pong_timeout) sees to by itself.
     ///
     /// # Errors
     ///
@@ -263,11 +270,11 @@ impl<S> Conn<'_, S> {
 impl<S> Conn<'_, S> {
     /// Subscribes this connection to a topic: from now on it is sent what is published there, and
     /// first the last messages, if the topic keeps a [history](crate::TopicPolicy::history). False if it was
-    /// subscribed already. Its subscriptions end with the connection.
+    /// subscribed already. Its subscriptions end with the connection. Takes at most 64 bytes.
     ///
     /// A topic is there as long as it has subscribers. Its name is 1 to 255 bytes
-    /// ([`topic_bytes_max`](crate::Builder::topic_bytes_max)) of text without white space, control
-    /// characters, `*` and `>`.
+    /// ([`topic_bytes_max`](crate::Builder::topic_bytes_max)) of UTF-8 without white space, control
+    /// characters, `*` and `>`. Who may subscribe is the handler's to say.
     ///
     /// # Errors
     ///
@@ -283,8 +290,8 @@ impl<S> Conn<'_, S> {
         subscribed
     }
 
-    /// Ends a subscription: what is published from now on is not sent to this connection. False if
-    /// it was not subscribed.
+    /// Ends a subscription: what is published from now on is not sent to this connection, nor what
+    /// was published in this turn. False if it was not subscribed.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
         self.topics.unsubscribe(self.token.index, topic)
     }
