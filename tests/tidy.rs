@@ -14,15 +14,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("tls", &[]),
     ("io", &["buf"]),
-    ("conn", &["proto", "buf", "policy", "metrics"]),
+    ("conn", &["proto", "buf", "policy", "metrics", "pubsub"]),
+    ("sync", &["io"]),
+    ("pubsub", &["proto", "buf", "conn", "handler", "sync"]),
     ("decision", &["proto", "io"]),
-    ("handler", &["proto", "conn", "io", "decision"]),
+    ("handler", &["proto", "conn", "io", "decision", "pubsub"]),
     ("dialer", &["proto", "conn", "handler", "tls"]),
     (
         "worker",
         &[
             "proto", "conn", "buf", "policy", "metrics", "io", "decision", "handler", "dialer",
-            "tls",
+            "tls", "pubsub",
         ],
     ),
 ];
@@ -78,6 +80,7 @@ fn is_test(name: &str) -> bool {
         || name.ends_with("/tests.rs")
         || name.contains("/sim/")
         || name.contains("/hostile_heads/")
+        || name.starts_with("src/pubsub/model")
 }
 
 #[test]

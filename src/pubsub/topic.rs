@@ -44,6 +44,8 @@ pub(super) struct Member {
     pub(super) next: u32,
 }
 
+const _: () = assert!(size_of::<Member>() == 12, "every subscription pays for it");
+
 /// A walk over all subscribers, with the messages from `begin` to `end`.
 #[derive(Debug)]
 struct Pass {
