@@ -20,6 +20,11 @@ pub(crate) use check::{Checked, at_least, at_most};
 
 /// Settings of a server. Start from [`Server::builder`](crate::Server::builder); the defaults
 /// serve most.
+///
+/// Each setter gives the unit, the default and the range; [`build`](Self::build) answers a value
+/// outside it with [`Error::Misuse`](crate::Error::Misuse), in a line that says what is wrong. Times
+/// are kept in eighths of a second and never end early. Where a connection is closed or a request
+/// refused, the number is the close code (RFC 6455 §7.4.1) or the HTTP status.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` or `run`"]
 pub struct Builder {
@@ -143,8 +148,8 @@ impl Builder {
         self
     }
 
-    /// Whether each TCP connection begins with a header of the PROXY protocol, version 1 or 2, in
-    /// which a proxy tells the address of its client. One without it, or from an address that is
+    /// Whether each TCP connection begins with a header of the PROXY protocol (that of HAProxy),
+    /// version 1 or 2, in which a proxy tells the address of its client. One without it, or from an address that is
     /// not among the [`trusted_proxies`](Self::trusted_proxies), is closed without an answer.
     /// Default off.
     pub fn proxy_protocol(mut self, on: bool) -> Self {
@@ -153,7 +158,8 @@ impl Builder {
     }
 
     /// Networks whose proxies are believed what they say about their clients, such as `10.0.0.0/8`
-    /// or `2001:db8::7`. Default: nobody is.
+    /// or `2001:db8::7`. Default: nobody is. Needed by [`proxy_protocol`](Self::proxy_protocol) and
+    /// [`forwarded_header`](Self::forwarded_header).
     pub fn trusted_proxies<T: AsRef<str>>(mut self, networks: &[T]) -> Self {
         self.trusted_proxies = networks.iter().map(|network| network.as_ref().to_owned()).collect();
         self
@@ -250,15 +256,17 @@ impl Builder {
     /// Bytes that connections may make the whole server hold: queues, unfinished messages, TLS,
     /// engines of compression. At 80 % new connections are refused with 503, at 90 % peers with
     /// anything queued are not read, at 95 % those with the largest queues are closed with 1013.
-    /// Default: 80 % of the memory that the machine or the container lets the process have.
+    /// Default: 80 % of the memory that the machine or the container lets the process have. From
+    /// 1 MiB.
     pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
         self.memory_bytes_max = Some(bytes);
         self
     }
 
     /// How a topic treats those who come late and those who read slowly, by its name. Called when a
-    /// topic comes to be, and for each message that is published, so it should be quick. Default:
-    /// [`TopicPolicy::default`] for all.
+    /// topic comes to be on a core, and for each message that is published, by any thread: it should
+    /// be quick, say the same each time, and not panic, which may end the process. Default:
+    /// [`TopicPolicy::default`] for all. A topic that keeps messages does so on each core.
     ///
     /// ```
     /// use longwire::{Server, SlowReaders, TopicPolicy};
@@ -277,28 +285,34 @@ impl Builder {
         self
     }
 
-    /// Bytes of the longest name of a topic. Default 255, from 1 to 65,535.
+    /// Bytes of the longest name of a topic, in UTF-8; longer ones are
+    /// [`InvalidTopic::TooLong`](crate::InvalidTopic::TooLong). Default 255, from 1 to 65,535.
     pub fn topic_bytes_max(mut self, bytes: usize) -> Self {
         self.topics.topic_bytes_max = bytes;
         self
     }
 
-    /// Topics of a core; more are refused. Default 1,048,576, at least 1. Each takes some 300 bytes.
+    /// Topics of a core; more are refused
+    /// ([`SubscribeError::TooManyTopics`](crate::SubscribeError::TooManyTopics)). Default 1,048,576,
+    /// from 1. Each takes some 300 bytes and its name.
     pub fn topics_max(mut self, topics: usize) -> Self {
         self.topics.topics_max = topics;
         self
     }
 
-    /// Subscriptions of a connection; more are refused. Default 256, from 1 to 65,535. Each takes
-    /// some 50 bytes.
+    /// Subscriptions of a connection; more are refused
+    /// ([`SubscribeError::TooMany`](crate::SubscribeError::TooMany)), and one that asks for more over
+    /// a hundred times in a second is closed with 1008. Default 256, from 1 to 65,535. Each takes at
+    /// most 64 bytes.
     pub fn subscriptions_max(mut self, subscriptions: usize) -> Self {
         self.topics.subscriptions_max = subscriptions;
         self
     }
 
-    /// Messages and other orders of other threads that may wait for a core: one that is published
-    /// when there are more is refused ([`PublishError::Busy`](crate::PublishError::Busy)). Default
-    /// 65,536, at least 1.
+    /// Messages and other orders of other threads and cores that may wait for a core. With as many
+    /// waiting, a message is refused ([`PublishError::Busy`](crate::PublishError::Busy)), and
+    /// [`Handle::send`](crate::Handle::send) is false. Default 65,536, from 1. Bounds their number;
+    /// what they take is up to the size of their messages, each of which all cores share.
     pub fn inbox_orders_max(mut self, orders: usize) -> Self {
         self.topics.inbox_orders_max = orders;
         self
@@ -350,7 +364,7 @@ impl Builder {
     }
 
     /// Connections that may wait to be accepted at an address, per worker, or all of a Unix socket;
-    /// the kernel cuts it to `net.core.somaxconn`. Default 4096.
+    /// the kernel cuts it to `net.core.somaxconn`. Default 4096. From 1.
     pub fn backlog(mut self, conns: u32) -> Self {
         self.backlog = conns;
         self
@@ -364,7 +378,7 @@ impl Builder {
     }
 
     /// Connections of one worker whose handshake is not complete; more are answered with 503.
-    /// Default 4096. Worst case of memory: this × 2 × (`head_bytes_max` +
+    /// Default 4096. From 1. Worst case of memory: this × 2 × (`head_bytes_max` +
     /// `request_line_bytes_max`).
     pub fn handshakes_max(mut self, conns: usize) -> Self {
         self.limits.handshakes_max = conns;
@@ -385,31 +399,32 @@ impl Builder {
         self
     }
 
-    /// Bytes of a request line; longer ones are answered with 414. Default 8 KiB.
+    /// Bytes of a request line; longer ones are answered with 414. Default 8 KiB. From 16.
     pub fn request_line_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.head.request_line_bytes_max = bytes;
         self
     }
 
-    /// Bytes of all header lines of a request; more are answered with 431. Default 16 KiB.
+    /// Bytes of all header lines of a request; more are answered with 431. Default 16 KiB. From 256.
     pub fn head_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.head.head_bytes_max = bytes;
         self
     }
 
-    /// Header lines of a request; more are answered with 431. Default 100, at most 256.
+    /// Header lines of a request; more are answered with 431. Default 100, from 5 to 256.
     pub fn header_count_max(mut self, count: usize) -> Self {
         self.limits.head.header_count_max = count;
         self
     }
 
-    /// Fragments without payload in a row; one more closes the connection with 1008. Default 64.
+    /// Fragments without payload in a row (RFC 6455 §5.4); one more closes the connection with 1008.
+    /// Default 64. From 0.
     pub fn empty_fragments_max(mut self, count: u16) -> Self {
         self.limits.empty_fragments_max = count;
         self
     }
 
-    /// Pings and pongs a peer may send per second, beyond a burst of twice as many; more close the
+    /// Pings and pongs (RFC 6455 §5.5) a peer may send per second, beyond a burst of twice as many; more close the
     /// connection with 1008. Default 128. From 1 to 32,767.
     pub fn control_frames_per_second(mut self, count: u16) -> Self {
         self.limits.control_frames_per_second = count;
@@ -447,7 +462,8 @@ impl Builder {
         self
     }
 
-    /// From accept to the end of the request head. Default 10 s.
+    /// From accept to the end of the request head, and of a [`Deferral`](crate::Deferral); then 408,
+    /// or nothing if the peer said nothing. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.handshake = timeout;
         self
@@ -474,7 +490,8 @@ impl Builder {
         self
     }
 
-    /// From the first byte of an unfinished message to its last; then 1008. Default 60 s.
+    /// From the first byte of an unfinished message to its last; then 1008. Default 60 s. Bounds how
+    /// long a peer can make the server hold what it has sent of one.
     pub fn message_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.message = timeout;
         self
@@ -487,7 +504,8 @@ impl Builder {
         self
     }
 
-    /// From our Close frame to the peer's, after which the connection is dropped. Default 5 s.
+    /// From our Close frame to the peer's (RFC 6455 §7.1.1), after which the connection is dropped.
+    /// Default 5 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.close = timeout;
         self

@@ -18,7 +18,8 @@ use crate::tls::ClientTls;
 /// What an application does with connections it has asked for. One value of it lives on each
 /// worker's thread and is called only there, so it needs no lock, no `Arc` and no `Send`.
 ///
-/// A call must not block: every other connection of the worker waits for it.
+/// A call must not block: every other connection of the worker waits for it. A panic in a call ends
+/// that one connection with close code 1011; one in [`turn`](Self::turn) ends the client.
 ///
 /// For one connection the calls are either `fail`, once, or `open`, any number of `message`, and
 /// `close`, once.

@@ -73,7 +73,9 @@ pub trait Handler {
     }
 }
 
-/// Names a connection of a server or client. Never used twice within 2^24 connections of a core.
+/// Names a connection of a server or client. May be kept for any time: what is meant for one that has
+/// ended reaches nobody. Never used twice within 2^24 connections of a core. Written as a
+/// hexadecimal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(u64);
 
@@ -106,9 +108,9 @@ impl ConnId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnInfo {
-    /// Its name.
+    /// Its name, for [`Handle::send`](crate::Handle::send) and [`Handle::close`](crate::Handle::close).
     pub id: ConnId,
-    /// The core it is on.
+    /// The number of the worker it is on, from 0.
     pub core: usize,
     /// The client's address, as [`Conn::client_addr`] tells it.
     pub client_addr: Option<IpAddr>,

@@ -190,7 +190,12 @@ impl Server {
     }
 }
 
-/// Speaks to a running server from any thread.
+/// Speaks to a running server from any thread or async runtime; clones speak to the same server. Made
+/// by [`Server::handle`], also before the server runs.
+///
+/// No call waits for a worker, except [`connections`](Self::connections). Within callbacks of a
+/// handler the others may be used, too, but a [`Conn`](crate::Conn) is cheaper, and one publisher
+/// should not use both: between the two there is no order.
 #[derive(Clone, Debug)]
 pub struct Handle {
     inner: Arc<HandleInner>,
@@ -220,8 +225,8 @@ impl Handle {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Stops the server: no more connections are accepted, each peer gets a Close frame with
-    /// `code` ([`CloseCode::GOING_AWAY`], or [`CloseCode::SERVICE_RESTART`] if it will be back),
+    /// Stops the server: no more connections are accepted, each peer gets a Close frame (RFC 6455
+    /// §7.1.2) with `code` ([`CloseCode::GOING_AWAY`], or [`CloseCode::SERVICE_RESTART`] if it will be back),
     /// what is queued still leaves, and after the stop timeout what is left is cut off.
     pub fn stop(&self, code: CloseCode) {
         self.order(StopOrder { code, grace: self.inner.stop_timeout });
@@ -234,7 +239,7 @@ impl Handle {
     }
 
     /// Publishes a message to all subscribers of a topic, on every core. What one thread publishes
-    /// to one topic reaches each subscriber in that order.
+    /// to one topic reaches each subscriber in that order, and at most once.
     ///
     /// The [`Receipt`] is a future that tells how many connections it was queued for; drop it if
     /// that is of no interest.
@@ -252,7 +257,8 @@ impl Handle {
     }
 
     /// Sends a message to one connection. False if its core has fallen so far behind that it takes
-    /// no more orders. True says nothing of the connection, which may be gone by then; to one that
+    /// no more orders ([`inbox_orders_max`](Builder::inbox_orders_max)): try again in a moment. What one
+    /// thread sends to a connection arrives in that order. True says nothing of the connection, which may be gone by then; to one that
     /// reads too slowly happens what would happen to it by [`Conn::send`](crate::Conn::send).
     pub fn send<'p>(&self, conn: ConnId, payload: impl Into<Payload<'p>>) -> bool {
         let Payload { kind, bytes } = payload.into();
@@ -268,8 +274,10 @@ impl Handle {
         self.inner.shared.exchange.order(conn.core(), order)
     }
 
-    /// Stops the server, as [`stop`](Self::stop) does with [`CloseCode::SERVICE_RESTART`]; what is
-    /// left after `deadline` is cut off.
+    /// Stops the server, as [`stop`](Self::stop) does with [`CloseCode::SERVICE_RESTART`] (1012); what
+    /// is left after `deadline` is cut off, instead of after
+    /// [`stop_timeout`](Builder::stop_timeout). Returns at once; [`Server::run`] returns when all is
+    /// closed.
     pub fn shutdown(&self, deadline: Duration) {
         self.order(StopOrder { code: CloseCode::SERVICE_RESTART, grace: deadline });
     }

@@ -67,8 +67,9 @@ pub enum SubscribeError {
 pub enum PublishError {
     /// No topic has such a name.
     Invalid(InvalidTopic),
-    /// A core with subscribers has as many orders waiting as it may have
-    /// ([`inbox_orders_max`](crate::Builder::inbox_orders_max)): try again later.
+    /// A core that may have subscribers has as many orders waiting as it may have
+    /// ([`inbox_orders_max`](crate::Builder::inbox_orders_max)): try again in a moment. No core has
+    /// been handed the message.
     Busy,
 }
 

@@ -6,9 +6,10 @@
 pub struct TopicPolicy {
     /// What becomes of messages for subscribers that read slowly.
     pub slow_readers: SlowReaders,
-    /// So many of the last messages are sent to a new subscriber, oldest first. 0 for none.
+    /// So many of the last messages are sent to a new subscriber, oldest first. Default 0: none.
     ///
-    /// A topic with a history keeps it for a minute after its last subscriber has left.
+    /// Each core keeps them for its own connections, and for a minute after the last of these that
+    /// subscribed has left. Messages published in between do not make the minute longer.
     pub history: usize,
 }
 
@@ -26,7 +27,7 @@ impl TopicPolicy {
         self
     }
 
-    /// How many of the last messages are sent to a new subscriber.
+    /// How many of the last messages are sent to a new subscriber. Default 0.
     #[must_use]
     pub fn history(mut self, messages: usize) -> Self {
         self.history = messages;
@@ -48,13 +49,15 @@ impl TopicPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowReaders {
     /// They are queued; one whose queue is full ([`send_bytes_max`](crate::Builder::send_bytes_max))
-    /// is closed with 1013.
+    /// is closed with 1013, or with [`Overflow::Drop`](crate::Overflow::Drop) loses them. Told by
+    /// [`Delivery::refused`](crate::Delivery::refused).
     #[default]
     Close,
-    /// They wait in the topic while one before them is on its way. Only so many of the last are
-    /// kept, once for all who wait; the others are dropped, and counted.
+    /// They wait in the topic while one before them is on its way. Only so many of the last (0 counts
+    /// as 1), and what was encoded in one piece with the oldest of them, are kept, once for all who
+    /// wait; the others are dropped, and counted ([`Stats::dropped`](crate::Stats::dropped)).
     DropOldest(usize),
     /// Only the last message counts: while one is on its way to a subscriber, newer ones replace
-    /// each other. What was replaced is counted as dropped.
+    /// each other. What was replaced is counted ([`Stats::dropped`](crate::Stats::dropped)).
     Latest,
 }

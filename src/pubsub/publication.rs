@@ -35,18 +35,24 @@ struct Ledger {
     done: Condvar,
 }
 
-/// What became of a published message.
+/// What became of a published message, on all cores. That it was queued does not say that a peer
+/// has received it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Connections it was queued for, and those that will be given it, or a newer one in its place,
     /// when they have taken what is before it ([`SlowReaders`](crate::SlowReaders)).
     pub queued: usize,
-    /// Connections that had no room for it.
+    /// Connections that had no room for it: they are being closed with 1013, or with
+    /// [`Overflow::Drop`](crate::Overflow::Drop) have lost it. One that has ended before it was
+    /// served is in neither count.
     pub refused: usize,
 }
 
-/// Tells what became of a published message: a future, and [`wait`](Self::wait) for threads. Drop it
-/// if that is of no interest.
+/// Tells what became of a published message, when all cores have served their subscribers: a future,
+/// of any runtime, to be awaited by one task; and [`wait`](Self::wait) for threads. Drop it if that is
+/// of no interest: the message is sent all the same.
+///
+/// It may never tell if the server stops meanwhile, so a task should not await it without a timeout.
 #[derive(Debug)]
 #[must_use = "drop it if it is of no interest what becomes of the message"]
 pub struct Receipt(Arc<Publication>);
@@ -105,7 +111,8 @@ impl Receipt {
         self.0.delivery()
     }
 
-    /// Waits for that, at most so long. Not for the thread of a worker, which would wait for itself.
+    /// Waits for that, at most so long; `None` if it has not been told by then. Not for the thread of
+    /// a worker, that is for callbacks of a handler: it would wait for itself.
     pub fn wait(&self, timeout: Duration) -> Option<Delivery> {
         let ledger = &self.0.ledger;
         let is_left = |_: &mut Option<Waker>| self.0.delivery().is_none();
