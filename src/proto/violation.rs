@@ -118,7 +118,7 @@ pub enum LimitExceeded {
 
 impl LimitExceeded {
     /// The code of the Close frame that tells the peer: 1009 for sizes, 1013 for a full send
-    /// queue, 1008 for all else (RFC 6455 §7.4.1 and the IANA registry of close codes).
+    /// queue and for scarce memory, 1008 for all else (RFC 6455 §7.4.1 and the IANA registry of close codes).
     pub const fn close_code(self) -> CloseCode {
         match self {
             Self::MessageTooBig | Self::FrameTooBig => CloseCode::MESSAGE_TOO_BIG,
