@@ -20,7 +20,7 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
-use crate::pubsub::{Listing, Order, Payload, PublishError, Receipt};
+use crate::pubsub::{Exchange, Listing, Order, Payload, PublishError, Receipt};
 use crate::threads::{self, Seat};
 use crate::worker::{Post, REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
 
@@ -51,6 +51,18 @@ pub struct Server {
     listeners: Vec<Vec<Listener>>,
     addrs: Vec<ListenAddr>,
     handle: Handle,
+    inboxes: Inboxes,
+}
+
+/// Closes the inboxes of all workers when the server has ended, or is dropped before it runs: a
+/// worker that never came to its first turn closes none.
+#[derive(Debug)]
+struct Inboxes(Arc<Exchange>);
+
+impl Drop for Inboxes {
+    fn drop(&mut self) {
+        self.0.close_all();
+    }
 }
 
 impl Builder {
@@ -66,7 +78,9 @@ impl Builder {
         let (backend, backend_reason) = self.chosen_backend()?;
         let (listeners, addrs) = self.listen_all(&checked)?;
         let handle = Handle::new(&checked, &self)?;
-        Ok(Server { checked, builder: self, backend, backend_reason, listeners, addrs, handle })
+        let inboxes = Inboxes(Arc::clone(&handle.inner.shared.exchange));
+        let builder = self;
+        Ok(Server { checked, builder, backend, backend_reason, listeners, addrs, handle, inboxes })
     }
 
     /// Builds the server and runs it: [`build`](Self::build), then [`Server::run`].
@@ -120,7 +134,7 @@ impl Server {
         H: Handler,
         F: Fn(usize) -> H + Send + Sync,
     {
-        let Self { checked, builder, backend, listeners, handle, .. } = self;
+        let Self { checked, builder, backend, listeners, handle, inboxes: _inboxes, .. } = self;
         let seat = |(worker, listeners): (usize, Vec<Listener>)| {
             let conns_max = checked.limits.conns_max + REFUSAL_SLOTS;
             let setup = DriverSetup {

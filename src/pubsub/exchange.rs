@@ -7,6 +7,9 @@
 //! Cores without subscribers are skipped. Each counts its topics in a table of few thousand places,
 //! by hash; a place that two topics share costs a message for nothing and no more.
 //!
+//! A core that ends closes its inbox: what is in it then, or put into it later, is let go, so that
+//! nobody waits for what never comes.
+//!
 //! INVARIANT: `reserved` of an inbox is the orders that are in it, or about to be.
 
 use std::hash::{BuildHasher, RandomState};
@@ -99,7 +102,8 @@ struct Port {
 
 /// Where orders for a core wait.
 pub(crate) struct Inbox {
-    orders: Mutex<Vec<Order>>,
+    /// None once it is closed.
+    orders: Mutex<Option<Vec<Order>>>,
     reserved: AtomicUsize,
     capacity: usize,
     wake: Wake,
@@ -194,6 +198,16 @@ impl Exchange {
         self.ports[core].inbox.take(orders);
     }
 
+    /// A core has ended: orders for it are let go from now on.
+    pub(crate) fn close(&self, core: usize) {
+        self.ports[core].inbox.close();
+    }
+
+    /// All cores have ended.
+    pub(crate) fn close_all(&self) {
+        self.ports.iter().for_each(|port| port.inbox.close());
+    }
+
     /// Topics that a core has counted.
     #[cfg(any(test, fuzzing))]
     pub(super) fn presence_total(&self, core: usize) -> u32 {
@@ -227,7 +241,7 @@ impl Port {
 impl Inbox {
     pub(crate) fn new(wake: Wake, capacity: usize) -> Self {
         let reserved = AtomicUsize::new(0);
-        Self { orders: Mutex::new(Vec::new()), reserved, capacity, wake }
+        Self { orders: Mutex::new(Some(Vec::new())), reserved, capacity, wake }
     }
 
     /// Reserves a place; false if there is none.
@@ -245,11 +259,16 @@ impl Inbox {
 
     /// Fills a place that is reserved.
     fn put(&self, order: Order) {
-        let is_first = {
-            let mut orders = crate::sync::lock(&self.orders);
-            orders.push(order);
-            orders.len() == 1
+        let mut orders = crate::sync::lock(&self.orders);
+        let Some(open) = &mut *orders else {
+            drop(orders);
+            self.release(1);
+            order.let_go();
+            return;
         };
+        open.push(order);
+        let is_first = open.len() == 1;
+        drop(orders);
         // Those that follow are found by the same look.
         if is_first {
             self.wake.wake();
@@ -258,8 +277,27 @@ impl Inbox {
 
     fn take(&self, orders: &mut Vec<Order>) {
         debug_assert!(orders.is_empty(), "what was taken before has been dealt with");
-        std::mem::swap(&mut *crate::sync::lock(&self.orders), orders);
+        if let Some(open) = &mut *crate::sync::lock(&self.orders) {
+            std::mem::swap(open, orders);
+        }
         self.release(orders.len());
+    }
+
+    fn close(&self) {
+        let orders = crate::sync::lock(&self.orders).take().unwrap_or_default();
+        self.release(orders.len());
+        orders.into_iter().for_each(Order::let_go);
+    }
+}
+
+impl Order {
+    /// Nobody will carry it out.
+    fn let_go(self) {
+        match self {
+            Self::Publish(publication) => publication.finish_core(),
+            // Whoever listens for an answer hears that there is none.
+            Self::Send { .. } | Self::Close { .. } | Self::List(_) => {}
+        }
     }
 }
 

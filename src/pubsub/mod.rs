@@ -500,6 +500,7 @@ impl Drop for Topics {
         for (_, topic) in &self.topics {
             self.exchange.note_topic(self.core, topic.hash, false);
         }
+        self.exchange.close(self.core);
     }
 }
 

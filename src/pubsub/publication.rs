@@ -36,7 +36,7 @@ struct Ledger {
 }
 
 /// What became of a published message, on all cores. That it was queued does not say that a peer
-/// has received it.
+/// has received it. A worker that has ended has no connections, and counts none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Connections it was queued for, and those that will be given it, or a newer one in its place,

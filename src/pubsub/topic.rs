@@ -229,3 +229,12 @@ impl Topic {
         taken
     }
 }
+
+impl Drop for Topic {
+    /// Those who were served are counted, though the pass does not come to its end.
+    fn drop(&mut self) {
+        if let Some(Pass { begin, end, queued, refused, .. }) = self.pass.take() {
+            self.log.count(begin..end, queued, refused);
+        }
+    }
+}

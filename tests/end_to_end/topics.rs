@@ -377,6 +377,38 @@ fn receipt_tells_threads_and_tasks_how_many_were_queued() {
 }
 
 #[test]
+fn receipt_does_not_outwait_the_server() {
+    on_every_backend(|backend| {
+        let settings = || builder(backend).topic_policy(|_| TopicPolicy::new().history(1));
+        let never_run = settings().build().unwrap();
+        let handle = never_run.handle();
+        let [receipt, task] = ["1", "2"].map(|text| handle.publish("all", text).unwrap());
+        assert_eq!(receipt.delivery(), None, "it may still run");
+        let (thread, task) = thread::scope(|scope| {
+            let thread = scope.spawn(|| receipt.wait(10 * PATIENCE));
+            let task = scope.spawn(|| block_on(task));
+            thread::sleep(Duration::from_millis(50));
+            drop(never_run);
+            (thread.join().unwrap(), task.join().unwrap())
+        });
+        assert_eq!((thread, task), (Some(Delivery::default()), Delivery::default()));
+
+        let site = Site::start(backend, settings());
+        let (mut client, id) = site.open("/all");
+        assert_eq!(site.publish("all", "1").queued, 1);
+        assert_eq!(client.read_text(), "1");
+        let handle = site.handle().clone();
+        site.server.stop();
+        let late = handle.publish("all", "2").unwrap();
+        assert_eq!(late.delivery(), Some(Delivery::default()), "nobody is there any more");
+        let _ = handle.send(id, "3");
+        let asked_at = Instant::now();
+        assert_eq!(handle.connections(1, PATIENCE), []);
+        assert!(asked_at.elapsed() < PATIENCE, "and nobody is waited for");
+    });
+}
+
+#[test]
 fn ps08_subscribing_twice_and_leaving_what_one_has_not_joined_changes_nothing() {
     on_every_backend(|backend| {
         let site = Site::start(backend, builder(backend).subscriptions_max(2));

@@ -6,6 +6,7 @@
 use loom::thread;
 
 use super::*;
+use crate::pubsub::Delivery;
 
 /// Steps at which a thread may be interrupted; more find nothing new and take minutes.
 const INTERRUPTIONS_MAX: usize = 3;
@@ -114,5 +115,23 @@ fn message_for_two_cores_is_handed_to_both_or_to_none() {
             assert_eq!(*taken, accepted, "core {core}");
             assert_eq!(reserved(&exchange, core), 0);
         }
+    });
+}
+
+#[test]
+fn publisher_is_told_of_every_message_when_the_core_ends_as_it_publishes() {
+    explore(|| {
+        let exchange = exchange(&[Wake::new()], 8);
+        let publishers = ["a", "b"].map(|name| {
+            let exchange = Arc::clone(&exchange);
+            thread::spawn(move || exchange.publish_from_outside("topic", name.into()).unwrap())
+        });
+        exchange.close(0);
+        for publisher in publishers {
+            let receipt = publisher.join().unwrap();
+            assert_eq!(receipt.delivery(), Some(Delivery::default()));
+        }
+        assert_eq!(take(&exchange, 0), [""; 0]);
+        assert_eq!(reserved(&exchange, 0), 0);
     });
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::io::wake::Wake;
 use crate::pubsub::{
-    Exchange, IDLE_SECONDS_MAX, Offer, SLICE_LEN, SlowReaders, SubscribeError, Taken, TopicPolicy,
-    TopicSettings, Topics,
+    Delivery, Exchange, IDLE_SECONDS_MAX, Offer, Order, SLICE_LEN, SlowReaders, SubscribeError,
+    Taken, TopicPolicy, TopicSettings, Topics,
 };
 
 /// Topics of the only core, all of this policy.
@@ -41,6 +41,16 @@ fn serve_all(topics: &mut Topics, taken: Taken) -> Vec<(u32, Vec<String>)> {
         });
     }
     offers
+}
+
+/// Takes up what was published elsewhere.
+fn take_orders(exchange: &Exchange, topics: &mut Topics) {
+    let mut orders = Vec::new();
+    exchange.take_orders(topics.core(), &mut orders);
+    for order in orders {
+        let Order::Publish(publication) = order else { panic!("nothing else was ordered") };
+        topics.accept(&publication);
+    }
 }
 
 #[test]
@@ -198,6 +208,45 @@ fn ps07_connection_that_ends_before_it_can_be_given_more_is_forgotten() {
     topics.handle_second();
     assert_eq!(serve_all(&mut topics, Taken::Queued), []);
     assert_eq!(topics.subscribe(0, "a"), Ok(true));
+}
+
+#[test]
+fn publisher_is_told_of_messages_for_a_core_that_ends_before_or_after_they_are_sent() {
+    let policy = TopicPolicy::new().history(1);
+    let settings = TopicSettings { policy: Arc::new(move |_| policy), ..TopicSettings::default() };
+    let wakes = [(); 2].map(|()| Wake::new().unwrap());
+    let exchange = Arc::new(Exchange::new(&wakes, settings));
+    let [mut own, mut other] = [0, 1].map(|core| Topics::new(core, Arc::clone(&exchange)));
+    other.subscribe(7, "a").unwrap();
+    let before = [own.publish("a", "x".into()), exchange.publish_from_outside("a", "y".into())];
+    take_orders(&exchange, &mut own);
+    let _ = serve_all(&mut own, Taken::Queued);
+    let before = before.map(|receipt| receipt.unwrap());
+    assert!(before.iter().all(|receipt| receipt.delivery().is_none()), "a core has them");
+    drop(other);
+    let after = own.publish("a", "z".into()).unwrap();
+    let _ = serve_all(&mut own, Taken::Queued);
+    for receipt in before.iter().chain([&after]) {
+        assert_eq!(receipt.delivery(), Some(Delivery::default()), "nobody was reached");
+    }
+    for _ in 0..2 * TopicSettings::default().inbox_orders_max {
+        let receipt = own.publish("a", "more".into());
+        assert!(receipt.is_ok(), "a core that has ended is never full");
+        let _ = serve_all(&mut own, Taken::Queued);
+    }
+}
+
+#[test]
+fn connections_served_before_their_core_ends_are_counted() {
+    let mut topics = topics(TopicPolicy::new());
+    for conn in 0..3 {
+        topics.subscribe(conn, "a").unwrap();
+    }
+    let receipt = topics.publish("a", "x".into()).unwrap();
+    topics.serve(1, |_, _| Taken::Queued);
+    assert_eq!(receipt.delivery(), None);
+    drop(topics);
+    assert_eq!(receipt.delivery(), Some(Delivery { queued: 1, refused: 0 }));
 }
 
 #[test]
