@@ -85,9 +85,8 @@ impl Connection {
         if only_if_idle && self.queued_bytes() > 0 {
             return Taken::Later;
         }
-        match self.check_room(core) {
-            Ok(()) => {}
-            Err(_) => return Taken::Refused,
+        if self.check_room(share.len(), core).is_err() {
+            return Taken::Refused;
         }
         let form = match self.compression {
             None if self.role == Role::Server => Form::Plain,
@@ -171,18 +170,19 @@ impl Connection {
         if self.phase != Phase::Open {
             return Err(SendError::Closed);
         }
-        self.check_room(core)
+        self.check_room(1, core)
     }
 
-    /// Whether something more may be queued; does what the policy asks for if not.
-    fn check_room(&mut self, core: &mut Core) -> Result<(), SendError> {
+    /// Whether something more may be queued; does what the policy asks for if not: so many messages
+    /// are lost then.
+    fn check_room(&mut self, messages: usize, core: &mut Core) -> Result<(), SendError> {
         if self.queued_bytes() < core.limits.send_bytes_max {
             return Ok(());
         }
         match core.limits.overflow {
             Overflow::Close => self.fail_with(LimitExceeded::SendQueueFull.into(), core),
             Overflow::Drop => {
-                core.metrics.dropped.add(1);
+                core.metrics.dropped.add(messages as u64);
                 self.wants_writable = true;
             }
         }

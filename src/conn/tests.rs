@@ -13,6 +13,7 @@ mod frames;
 mod hostile;
 mod judge;
 mod large;
+mod offers;
 mod opening;
 mod pair;
 mod queue;

@@ -1,0 +1,46 @@
+//! Messages of topics that are offered to a connection: what it takes, and what is counted.
+
+use std::sync::Arc;
+
+use crate::conn::MessageKind;
+use crate::io::wake::Wake;
+use crate::metrics::Stats;
+use crate::policy::{Limits, Overflow};
+use crate::pubsub::{Delivery, Exchange, TopicSettings, Topics};
+
+use super::rig::{Rig, Window, listen};
+
+/// Queues so many bytes at most, and drops what is beyond them.
+fn limits() -> Limits {
+    Limits { send_bytes_max: 1000, overflow: Overflow::Drop, ..Limits::default() }
+}
+
+/// Publishes messages of this many bytes to a connection that subscribes; what became of each.
+fn offer(rig: &mut Rig, messages: &[usize]) -> Vec<Delivery> {
+    let exchange = Exchange::new(&[Wake::new().unwrap()], TopicSettings::default());
+    let mut topics = Topics::new(0, Arc::new(exchange));
+    topics.subscribe(0, "a").unwrap();
+    let publish = |&bytes: &usize| topics.publish("a", "x".repeat(bytes).as_str().into()).unwrap();
+    let receipts: Vec<_> = messages.iter().map(publish).collect();
+    topics.serve(1, |_, offer| rig.act(|connection, core| connection.take_offer(offer, core)));
+    receipts.iter().map(|receipt| receipt.delivery().expect("all have been served")).collect()
+}
+
+fn stats(rig: &Rig) -> Stats {
+    let mut stats = Stats::default();
+    stats.add(&rig.core.metrics);
+    stats
+}
+
+const REFUSED: Delivery = Delivery { queued: 0, refused: 1 };
+
+#[test]
+fn bp01_each_message_that_a_full_queue_refuses_is_counted_as_dropped() {
+    let mut rig = Rig::open_within(listen, limits());
+    rig.window = Window::Room(0);
+    rig.act(|c, core| c.send(MessageKind::Binary, &[0; 2000], core)).unwrap();
+    assert_eq!(offer(&mut rig, &[10, 20, 30]), [REFUSED; 3]);
+    let stats = stats(&rig);
+    assert_eq!((stats.dropped, stats.sent_messages), (3, 1));
+    rig.release();
+}
