@@ -50,12 +50,7 @@ impl Connection {
         core: &mut Core,
     ) -> Result<SendStatus, SendError> {
         self.check_queue(core)?;
-        core.metrics.count_sent(1, payload.len());
-        if !self.send_compressed(kind, payload, core) {
-            let mask = self.mask(core);
-            let outbox = self.outbox_mut(&mut core.outboxes);
-            outbox.push_frame(kind.opcode(), payload, mask, &mut core.pool);
-        }
+        self.push_message(kind, payload, core);
         Ok(self.send_status(core))
     }
 
@@ -86,7 +81,7 @@ impl Connection {
             return Taken::Later;
         }
         if self.check_room(share.len(), core).is_err() {
-            return Taken::Refused;
+            return Taken::Refused { taken: 0 };
         }
         let form = match self.compression {
             None if self.role == Role::Server => Form::Plain,
@@ -115,15 +110,15 @@ impl Connection {
     }
 
     fn take_one_by_one(&mut self, mut share: Share<'_>, core: &mut Core) -> Taken {
-        let mut taken = Taken::Queued;
+        let (len, mut taken, mut is_full) = (share.len(), 0, false);
         share.each_message(|publication| {
-            if taken == Taken::Queued
-                && self.send(publication.kind, &publication.payload, core).is_err()
-            {
-                taken = Taken::Refused;
+            is_full = is_full || self.check_room(len - taken, core).is_err();
+            if !is_full {
+                self.push_message(publication.kind, &publication.payload, core);
+                taken += 1;
             }
         });
-        taken
+        if is_full { Taken::Refused { taken } } else { Taken::Queued }
     }
 
     /// Sends a ping with up to 125 bytes of payload, which the peer's pong repeats.
@@ -131,6 +126,16 @@ impl Connection {
         self.check_queue(core)?;
         self.push_control(Opcode::Ping, &payload[..payload.len().min(125)], core);
         Ok(())
+    }
+
+    /// Queues a message for which there is room.
+    fn push_message(&mut self, kind: MessageKind, payload: &[u8], core: &mut Core) {
+        core.metrics.count_sent(1, payload.len());
+        if !self.send_compressed(kind, payload, core) {
+            let mask = self.mask(core);
+            let outbox = self.outbox_mut(&mut core.outboxes);
+            outbox.push_frame(kind.opcode(), payload, mask, &mut core.pool);
+        }
     }
 
     /// Queues a message in compressed form. False if it is to be sent as it is.

@@ -53,9 +53,8 @@ struct Pass {
     end: u32,
     /// Subscribers before this one have not been served.
     cursor: usize,
-    /// Of those that were, how many took all of it, and how many had no room.
+    /// Of those that were, how many took all of it; others are counted as they are served.
     queued: usize,
-    refused: usize,
 }
 
 /// What has become of a share.
@@ -63,8 +62,8 @@ struct Pass {
 pub(crate) enum Taken {
     /// It is queued.
     Queued,
-    /// There was no room for it; the connection is being closed.
-    Refused,
+    /// There was room for so many of its first messages, and no more; the others are lost.
+    Refused { taken: usize },
     /// The connection is to be asked again when what is before it has left.
     Later,
     /// The connection is not open any more.
@@ -147,7 +146,7 @@ impl Topic {
         let mut pass = self.pass.take().unwrap_or_else(|| {
             self.log.seal();
             let (begin, end, cursor) = (self.passed, self.log.sealed(), self.members.len());
-            Pass { begin, end, cursor, queued: 0, refused: 0 }
+            Pass { begin, end, cursor, queued: 0 }
         });
         while pass.cursor > 0 && *budget > 0 {
             pass.cursor -= 1;
@@ -158,8 +157,8 @@ impl Topic {
             self.pass = Some(pass);
             return;
         }
-        let Pass { begin, end, queued, refused, .. } = pass;
-        self.log.count(begin..end, queued, refused);
+        let Pass { begin, end, queued, .. } = pass;
+        self.log.count(begin..end, queued, 0);
         self.log.finish(begin, end, self.policy.kept_count());
         self.passed = end;
     }
@@ -172,20 +171,16 @@ impl Topic {
         offer: &mut impl FnMut(u32, Offer<'_>) -> Taken,
     ) {
         let next = self.members[pass.cursor].next;
-        let (queued, refused) = match self.serve(pass.cursor, pass.end, lost, offer) {
-            Taken::Queued | Taken::Later => (1, 0),
-            Taken::Refused => (0, 1),
-            Taken::Gone => (0, 0),
-        };
-        if precedes(pass.begin, next) {
-            // It came when some of these were published already.
-            if precedes(next, pass.end) {
-                self.log.count(next..pass.end, queued, refused);
-            }
-        } else {
-            pass.queued += queued;
-            pass.refused += refused;
+        let Some(refused) = self.serve(pass.cursor, pass.end, lost, offer) else { return };
+        if refused == pass.end && !precedes(pass.begin, next) {
+            pass.queued += 1;
+            return;
         }
+        // It came when some of these were published already, or had no room for all.
+        let begin = later(pass.begin, next);
+        let refused = later(begin, refused);
+        self.log.count(begin..refused, 1, 0);
+        self.log.count(refused..pass.end, 0, 1);
     }
 
     /// Serves one subscriber that was left behind, or has come since, as far as others are.
@@ -203,17 +198,18 @@ impl Topic {
         self.serve(position, end, lost, offer);
     }
 
-    /// Gives one subscriber what it has not been given before `end`.
+    /// Gives one subscriber what it has not been given before `end`. Returns from where on it was
+    /// refused: `end` if it was not. None if there was nothing to give, or nobody to give it to.
     fn serve(
         &mut self,
         position: usize,
         end: u32,
         lost: &mut usize,
         offer: &mut impl FnMut(u32, Offer<'_>) -> Taken,
-    ) -> Taken {
+    ) -> Option<u32> {
         let Member { conn, next, .. } = self.members[position];
         if !precedes(next, end) {
-            return Taken::Queued;
+            return None;
         }
         let latest_only = self.policy.slow_readers == SlowReaders::Latest;
         let from = if latest_only { end.wrapping_sub(1) } else { next };
@@ -221,20 +217,32 @@ impl Topic {
         let start = share.first();
         let only_if_idle = self.policy.slow_readers != SlowReaders::Close;
         let taken = offer(conn, Offer { share, only_if_idle });
-        if matches!(taken, Taken::Queued | Taken::Later) {
+        if taken != Taken::Gone {
             *lost += start.wrapping_sub(next) as usize;
         }
         // One that takes nothing for very long does not fall behind by half of all numbers.
         self.members[position].next = if taken == Taken::Later { start } else { end };
-        taken
+        match taken {
+            Taken::Queued | Taken::Later => Some(end),
+            Taken::Refused { taken } => {
+                let taken = u32::try_from(taken).expect("it is less than the share has");
+                Some(start.wrapping_add(taken))
+            }
+            Taken::Gone => None,
+        }
     }
+}
+
+/// The one of two numbers that comes after the other.
+fn later(a: u32, b: u32) -> u32 {
+    if precedes(a, b) { b } else { a }
 }
 
 impl Drop for Topic {
     /// Those who were served are counted, though the pass does not come to its end.
     fn drop(&mut self) {
-        if let Some(Pass { begin, end, queued, refused, .. }) = self.pass.take() {
-            self.log.count(begin..end, queued, refused);
+        if let Some(Pass { begin, end, queued, .. }) = self.pass.take() {
+            self.log.count(begin..end, queued, 0);
         }
     }
 }

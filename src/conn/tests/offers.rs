@@ -9,6 +9,7 @@ use crate::policy::{Limits, Overflow};
 use crate::pubsub::{Delivery, Exchange, TopicSettings, Topics};
 
 use super::rig::{Rig, Window, listen};
+use super::wire::ANSWER;
 
 /// Queues so many bytes at most, and drops what is beyond them.
 fn limits() -> Limits {
@@ -32,6 +33,7 @@ fn stats(rig: &Rig) -> Stats {
     stats
 }
 
+const QUEUED: Delivery = Delivery { queued: 1, refused: 0 };
 const REFUSED: Delivery = Delivery { queued: 0, refused: 1 };
 
 #[test]
@@ -42,5 +44,19 @@ fn bp01_each_message_that_a_full_queue_refuses_is_counted_as_dropped() {
     assert_eq!(offer(&mut rig, &[10, 20, 30]), [REFUSED; 3]);
     let stats = stats(&rig);
     assert_eq!((stats.dropped, stats.sent_messages), (3, 1));
+    rig.release();
+}
+
+#[test]
+fn bp01_messages_that_a_queue_takes_before_it_is_full_are_told_from_those_it_does_not() {
+    // A client masks each message for itself, so it is given them one by one.
+    let mut rig = Rig::dialling_within(listen, limits());
+    rig.act(|_, _| {});
+    rig.receive(ANSWER);
+    rig.window = Window::Room(0);
+    let told = offer(&mut rig, &[600, 500, 10, 10, 10]);
+    assert_eq!(told, [QUEUED, QUEUED, REFUSED, REFUSED, REFUSED]);
+    let stats = stats(&rig);
+    assert_eq!((stats.dropped, stats.sent_messages, stats.sent_bytes), (3, 2, 1100));
     rig.release();
 }

@@ -278,18 +278,21 @@ impl Asked<'_> {
         let taken = match choices.below(9) {
             _ if self.conn.is_over => Taken::Gone,
             5..8 if only_if_idle => Taken::Later,
-            7 => Taken::Refused,
+            7 => Taken::Refused { taken: choices.below(ids.len()) },
             8 => Taken::Gone,
             _ => Taken::Queued,
         };
-        for due in due.iter_mut().take(end) {
+        let room = match taken {
+            Taken::Refused { taken } => skipped + taken,
+            Taken::Queued | Taken::Later | Taken::Gone => end,
+        };
+        for (at, due) in due.iter_mut().take(end).enumerate() {
             let message = &mut self.world.messages[due.id];
             if !std::mem::replace(&mut due.was_asked, true) {
                 message.late += usize::from(due.is_history);
-                let counts = !due.is_history;
-                message.queued +=
-                    usize::from(counts && matches!(taken, Taken::Queued | Taken::Later));
-                message.refused += usize::from(counts && taken == Taken::Refused);
+                let counts = !due.is_history && taken != Taken::Gone;
+                message.queued += usize::from(counts && at < room);
+                message.refused += usize::from(counts && at >= room);
             }
         }
         let totals = &mut self.world.totals;
@@ -306,8 +309,8 @@ impl Asked<'_> {
                 due.drain(..skipped);
                 self.conn.is_behind = true;
             }
-            Taken::Refused | Taken::Gone => {
-                totals.refused += usize::from(taken == Taken::Refused);
+            Taken::Refused { .. } | Taken::Gone => {
+                totals.refused += end - room;
                 due.drain(..end);
                 self.conn.is_over = true;
             }

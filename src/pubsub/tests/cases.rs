@@ -250,6 +250,29 @@ fn connections_served_before_their_core_ends_are_counted() {
 }
 
 #[test]
+fn publishers_are_told_which_messages_of_a_share_had_no_room() {
+    let mut topics = topics(TopicPolicy::new());
+    let mut receipts = Vec::new();
+    for conn in 0..4 {
+        topics.subscribe(conn, "a").unwrap();
+        // The last to come have missed one message more.
+        receipts.push(topics.publish("a", "x".into()).unwrap());
+    }
+    topics.serve(10, |conn, offer| match conn {
+        0 => Taken::Refused { taken: 3 },
+        1 => Taken::Refused { taken: 1 },
+        2 => Taken::Refused { taken: 0 },
+        _ => {
+            assert_eq!(offer.share.len(), 1);
+            Taken::Queued
+        }
+    });
+    let told: Vec<_> = receipts.iter().map(|receipt| receipt.delivery().unwrap()).collect();
+    let expected = [(1, 0), (2, 0), (1, 2), (1, 3)];
+    assert_eq!(told, expected.map(|(queued, refused)| Delivery { queued, refused }));
+}
+
+#[test]
 fn topic_with_messages_to_send_is_not_freed_however_long_nobody_was_there() {
     let mut topics = topics(TopicPolicy::new().history(2));
     let receipt = topics.publish("a", "x".into()).unwrap();
