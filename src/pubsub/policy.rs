@@ -6,7 +6,8 @@
 pub struct TopicPolicy {
     /// What becomes of messages for subscribers that read slowly.
     pub slow_readers: SlowReaders,
-    /// So many of the last messages are sent to a new subscriber, oldest first. Default 0: none.
+    /// So many of the last messages are sent to a new subscriber, oldest first. Default 0: none; with
+    /// [`SlowReaders::Latest`] it is the last one, however many are asked for.
     ///
     /// Each core keeps them for its own connections, and for a minute after the last of these that
     /// subscribed has left. Messages published in between do not make the minute longer.
@@ -34,6 +35,14 @@ impl TopicPolicy {
         self
     }
 
+    /// How many messages a new subscriber is sent.
+    pub(super) fn history_count(&self) -> usize {
+        match self.slow_readers {
+            SlowReaders::Close | SlowReaders::DropOldest(_) => self.history,
+            SlowReaders::Latest => self.history.min(1),
+        }
+    }
+
     /// Messages that are kept when all who could take them at once have.
     pub(super) fn kept_count(&self) -> usize {
         let for_slow = match self.slow_readers {
@@ -41,7 +50,7 @@ impl TopicPolicy {
             SlowReaders::DropOldest(count) => count.max(1),
             SlowReaders::Latest => 1,
         };
-        for_slow.max(self.history)
+        for_slow.max(self.history_count())
     }
 }
 

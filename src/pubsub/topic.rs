@@ -104,7 +104,8 @@ impl Topic {
     pub(super) fn join(&mut self, conn: u32, subscription: u32) -> (u32, bool) {
         let end = self.log.end();
         let kept = end.wrapping_sub(self.log.first()) as usize;
-        let wanted = u32::try_from(self.policy.history.min(kept)).expect("it is at most `kept`");
+        let wanted =
+            u32::try_from(self.policy.history_count().min(kept)).expect("it is at most `kept`");
         let next = end.wrapping_sub(wanted);
         let position = u32::try_from(self.members.len()).expect("connections fit 32 bits");
         make_room(&mut self.members, position as usize + 1);

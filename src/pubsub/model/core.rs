@@ -84,7 +84,7 @@ impl Core {
         }
         let log = self.logs[topic].get_or_insert_default();
         log.idle_seconds = 0;
-        let skipped = log.accepted.len().saturating_sub(world.policies[topic].history);
+        let skipped = log.accepted.len().saturating_sub(world.policies[topic].history_count());
         let due = |&id: &usize| Due { id, is_history: true, was_asked: false };
         let history = log.accepted[skipped..].iter().map(due).collect();
         self.subscriptions.insert((topic, conn), history);

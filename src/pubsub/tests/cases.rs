@@ -306,6 +306,22 @@ fn history_is_kept_for_a_minute_after_the_last_subscriber() {
 }
 
 #[test]
+fn history_of_a_topic_of_which_the_latest_message_counts_is_that_message() {
+    let mut topics = topics(slow(SlowReaders::Latest).history(5));
+    for text in ["1", "2", "3"] {
+        topics.publish("a", text.into()).map(drop).unwrap();
+        let _ = serve_all(&mut topics, Taken::Queued);
+    }
+    topics.subscribe(0, "a").unwrap();
+    let mut offered = Vec::new();
+    let lost = topics.serve(10, |_, offer| {
+        offered.push(texts(offer));
+        Taken::Queued
+    });
+    assert_eq!((offered, lost), (vec![vec!["3".to_owned()]], 0), "who comes late loses nothing");
+}
+
+#[test]
 fn what_a_stalled_reader_loses_is_counted_while_it_stalls() {
     for (slow_readers, kept) in [(SlowReaders::DropOldest(3), 3), (SlowReaders::Latest, 1)] {
         let mut topics = topics(slow(slow_readers));

@@ -48,7 +48,7 @@ pub(crate) struct TopicArgs {
     /// Topics of which slow readers miss all but the last N messages, instead of being closed with 1013. May be given several times.
     #[arg(long, value_name = "PREFIX=N")]
     pub(crate) drop_oldest: Vec<TopicCount>,
-    /// Topics of which a new subscriber is sent the last N messages. May be given several times.
+    /// Topics of which a new subscriber is sent the last N messages (of --latest topics, the last one). May be given several times.
     #[arg(long, value_name = "PREFIX=N")]
     pub(crate) history: Vec<TopicCount>,
     /// Topics at one time, per worker; connections to others are closed with 1013.
