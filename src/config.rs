@@ -292,7 +292,7 @@ impl Builder {
         self
     }
 
-    /// Topics of a core; more are refused
+    /// Topics of a core, with those that are kept for their history alone; more are refused
     /// ([`SubscribeError::TooManyTopics`](crate::SubscribeError::TooManyTopics)). Default 1,048,576,
     /// from 1. Each takes some 300 bytes and its name.
     pub fn topics_max(mut self, topics: usize) -> Self {

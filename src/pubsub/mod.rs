@@ -42,7 +42,7 @@ pub(crate) use topic::{Offer, Taken};
 
 /// Subscribers served of one topic before it is another's turn.
 const SLICE_LEN: usize = 256;
-/// How long a topic with a history is kept when its last subscriber has left.
+/// How long a core keeps a history from the last message on, or when its last subscriber has left.
 const IDLE_SECONDS_MAX: u32 = 60;
 /// Ends the list of a connection's subscriptions.
 const NONE: u32 = u32::MAX;
@@ -284,6 +284,7 @@ impl Topics {
         self.published_count += 1;
         let topic = &mut self.topics[index as usize];
         topic.log.push(publication);
+        topic.idle_seconds = 0;
         if !std::mem::replace(&mut topic.is_in_line, true) {
             self.line.push_back(index);
         }

@@ -9,8 +9,11 @@ pub struct TopicPolicy {
     /// So many of the last messages are sent to a new subscriber, oldest first. Default 0: none; with
     /// [`SlowReaders::Latest`] it is the last one, however many are asked for.
     ///
-    /// Each core keeps them for its own connections, and for a minute after the last of these that
-    /// subscribed has left. Messages published in between do not make the minute longer.
+    /// Every core keeps them, from the first message on and with or without subscribers: for as long
+    /// as it has subscribers itself, and for a minute after its last one has left or, without any,
+    /// after the last message. Until then the topic is one of the core's
+    /// [`topics_max`](crate::Builder::topics_max); a core that has as many keeps no history of
+    /// another. What it costs is so many messages on each core, and up to 256 KiB of older ones.
     pub history: usize,
 }
 

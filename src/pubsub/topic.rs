@@ -29,7 +29,7 @@ pub(super) struct Topic {
     passed: u32,
     /// Stands in the line of topics that have something to send.
     pub(super) is_in_line: bool,
-    /// Seconds for which it has had no subscriber.
+    /// Seconds for which it has had neither a subscriber nor a message.
     pub(super) idle_seconds: u32,
 }
 

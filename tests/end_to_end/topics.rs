@@ -105,8 +105,13 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn start(backend: BackendChoice, settings: Builder) -> Self {
+        Self::start_with(backend, settings, 2)
+    }
+
+    /// The same on so many workers.
+    fn start_with(backend: BackendChoice, settings: Builder, workers: usize) -> Self {
         let (sender, opened) = channel();
-        let settings = settings.cores(usable_cores()).workers(2);
+        let settings = settings.cores(usable_cores()).workers(workers);
         let hub = move |worker| Hub { worker, opened: sender.clone(), waiting: VecDeque::new() };
         Self { server: Running::serve(backend, settings, hub), opened }
     }
@@ -329,6 +334,29 @@ fn new_subscriber_is_sent_the_history_of_its_topic_on_whatever_core_it_is() {
             late.send_text("echo end");
             assert_eq!(late.read_text(), "end");
             late.close(1000);
+        }
+    });
+}
+
+#[test]
+fn history_of_what_a_connection_publishes_is_sent_on_cores_that_had_no_subscriber() {
+    on_every_backend(|backend| {
+        for workers in [2, 3] {
+            let settings = builder(backend).topic_policy(|_| TopicPolicy::new().history(3));
+            let site = Site::start_with(backend, settings, workers);
+            let (mut speaker, _) = site.open_on(0, "/last");
+            for number in 0..10 {
+                speaker.send_frame(true, BINARY, &numbered(0, number));
+                assert_eq!(speaker.read_frame(), Frame::new(BINARY, &numbered(0, number)));
+            }
+            for worker in 0..workers {
+                let (mut late, _) = site.open_on(worker, "/last");
+                for number in 7..10 {
+                    assert_eq!(late.read_frame(), Frame::new(BINARY, &numbered(0, number)));
+                }
+                late.send_text("echo end");
+                assert_eq!(late.read_text(), "end");
+            }
         }
     });
 }

@@ -133,7 +133,9 @@ impl Core {
                 return;
             }
         }
-        self.logs[topic].get_or_insert_default().accepted.push(id);
+        let log = self.logs[topic].get_or_insert_default();
+        log.accepted.push(id);
+        log.idle_seconds = 0;
         for ((_, _), due) in self.subscriptions.iter_mut().filter(|((of, _), _)| *of == topic) {
             due.push_back(Due { id, is_history: false, was_asked: false });
         }

@@ -273,6 +273,42 @@ fn publishers_are_told_which_messages_of_a_share_had_no_room() {
 }
 
 #[test]
+fn history_is_on_every_core_for_a_minute_after_the_last_message() {
+    for cores in [2, 3] {
+        let policy = TopicPolicy::new().history(2);
+        let policy = Arc::new(move |_: &str| policy);
+        let settings = TopicSettings { policy, topics_max: 1, ..TopicSettings::default() };
+        let wakes: Vec<Wake> = (0..cores).map(|_| Wake::new().unwrap()).collect();
+        let exchange = Arc::new(Exchange::new(&wakes, settings));
+        let topics = |core| Topics::new(core, Arc::clone(&exchange));
+        let mut all: Vec<Topics> = (0..cores).map(topics).collect();
+        all[0].subscribe(0, "a").unwrap();
+        for number in 0..6 {
+            let receipt = all[0].publish("a", number.to_string().as_str().into()).unwrap();
+            // There is no room for a second topic.
+            let beside = all[0].publish("b", "x".into()).unwrap();
+            for topics in &mut all {
+                take_orders(&exchange, topics);
+                let _ = serve_all(topics, Taken::Queued);
+                (0..IDLE_SECONDS_MAX).for_each(|_| topics.handle_second());
+            }
+            assert_eq!(receipt.delivery(), Some(Delivery { queued: 1, refused: 0 }));
+            assert_eq!(beside.delivery(), Some(Delivery::default()));
+        }
+        for topics in &mut all {
+            topics.subscribe(1, "a").unwrap();
+            let expected = ["4", "5"].map(str::to_owned).to_vec();
+            assert_eq!(serve_all(topics, Taken::Queued), [(1, expected)], "of {cores}");
+            assert_eq!(topics.topic_count(), 1);
+            topics.forget(0);
+            topics.forget(1);
+            (0..=IDLE_SECONDS_MAX).for_each(|_| topics.handle_second());
+            assert_eq!((topics.topic_count(), topics.held_bytes()), (0, 0), "then it is freed");
+        }
+    }
+}
+
+#[test]
 fn topic_with_messages_to_send_is_not_freed_however_long_nobody_was_there() {
     let mut topics = topics(TopicPolicy::new().history(2));
     let receipt = topics.publish("a", "x".into()).unwrap();
