@@ -1,5 +1,6 @@
 //! The administration port: publishing, figures, probes, and who may ask for them.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -98,6 +99,32 @@ fn hp06_slow_bodies_and_heads_are_given_up() {
     assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 408"), "{rest}");
     assert!(began.elapsed() > Duration::from_secs(5), "they had time");
     assert_eq!(get(admin, "/healthz").status, 200);
+}
+
+#[test]
+fn connections_beyond_the_cap_wait_until_another_ends() {
+    const CONNS_MAX: usize = 32;
+    let program = Program::serve(&["--workers", "1"]);
+    let admin = program.admin();
+    let probe = format!("GET /healthz HTTP/1.1\r\nHost: {admin}\r\n\r\n");
+    let ask = || {
+        let mut client = Client::connect(admin);
+        client.send_raw(probe.as_bytes());
+        client
+    };
+    let mut served: Vec<Client> = (0..CONNS_MAX).map(|_| ask()).collect();
+    for client in &mut served {
+        assert!(client.read_head().starts_with("HTTP/1.1 200"), "it is served, and stays");
+    }
+    let mut late = ask();
+    let patience = late.stream.read_timeout().unwrap();
+    late.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let waits = late.stream.peek(&mut [0]).unwrap_err();
+    assert_eq!(waits.kind(), ErrorKind::WouldBlock, "nobody answers");
+    Client::open_at(program.addr, "/echo").echo("the other port is not disturbed");
+    late.stream.set_read_timeout(patience).unwrap();
+    drop(served.pop());
+    assert!(late.read_head().starts_with("HTTP/1.1 200"), "now there is room");
 }
 
 /// The samples of a scrape, by name and labels.

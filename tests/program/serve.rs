@@ -1,6 +1,6 @@
 //! `longwire serve` as WebSocket clients see it: topics, who may publish, and paths that are none.
 
-use crate::client::{BINARY, Client, Frame, REQUEST, TEXT};
+use crate::client::{BINARY, CLOSE, Client, Frame, REQUEST, TEXT, frame};
 use crate::http::{ask, get, post};
 use crate::process::{Program, expect_refusal, longwire, on_every_backend, serve_command};
 
@@ -123,6 +123,31 @@ fn topic_beyond_the_limit_closes_with_1013() {
         let (code, reason) = second.read_close();
         assert_eq!((code, reason.as_str()), (1013, "there are too many topics"));
         first.echo("not disturbed");
+    });
+}
+
+#[test]
+fn publisher_whose_message_another_worker_cannot_take_is_closed_with_1013() {
+    on_every_backend(|backend| {
+        let flags = ["--backend", backend, "--workers", "2", "--inbox-orders-max", "1"];
+        // With a history all workers are concerned, whoever subscribes where.
+        let program = Program::serve(&[&flags[..], &["--history", "a=1"]].concat());
+        let mut bystander = Client::open_at(program.addr, "/echo");
+        let mut publisher = Client::open_at(program.addr, "/topics/a");
+        // Faster than the other worker wakes up.
+        let burst = frame(true, TEXT, b"x").repeat(20_000);
+        let _ = publisher.try_send_raw(&burst);
+        let closed = loop {
+            let read = publisher.read_frame();
+            if read.opcode == CLOSE {
+                break read;
+            }
+            assert_eq!(read, Frame::new(TEXT, b"x"), "what was taken before");
+        };
+        assert_eq!(closed.payload[..2], 1013u16.to_be_bytes());
+        let reason = String::from_utf8_lossy(&closed.payload[2..]);
+        assert!(reason.contains("try again later"), "{reason}");
+        bystander.echo("not disturbed");
     });
 }
 

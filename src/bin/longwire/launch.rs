@@ -45,7 +45,7 @@ impl Stage {
     }
 
     /// It takes connections now, unless it has been stopped by then.
-    fn serve(&self) {
+    pub(crate) fn serve(&self) {
         let _ = self.0.compare_exchange(0, Self::SERVING, Ordering::AcqRel, Ordering::Acquire);
     }
 

@@ -151,3 +151,77 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, BodyFault> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use clap::Parser as _;
+    use longwire::{Server, TopicPolicy};
+    use serde_json::{Value, from_slice};
+
+    use super::*;
+    use crate::admin::Facts;
+    use crate::args::{Args, Command};
+    use crate::launch::Stage;
+    use crate::topic::TopicRules;
+
+    /// A server that says it serves and never runs, so that messages of every topic wait for it.
+    fn standing(inbox_orders_max: usize) -> (Server, Arc<Admin>) {
+        let Command::Serve(args) = Args::parse_from(["longwire", "serve"]).command else {
+            unreachable!("it was asked for")
+        };
+        let rules = Arc::new(TopicRules::new(&args.topics).unwrap());
+        let server = Server::builder()
+            .listen(([127, 0, 0, 1], 0).into())
+            .workers(1)
+            .topic_policy(|_| TopicPolicy::new().history(1))
+            .inbox_orders_max(inbox_orders_max)
+            .build()
+            .unwrap();
+        let facts = Facts {
+            backend: String::new(),
+            conns_max: 1,
+            message_bytes_max: 100,
+            urls: Vec::new(),
+        };
+        let stage = Stage::default();
+        stage.serve();
+        let admin = Admin::new(server.handle(), stage, rules, facts);
+        (server, Arc::new(admin))
+    }
+
+    /// Publishes; the answer and its body.
+    fn post(admin: &Arc<Admin>) -> (Response, Value) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let request =
+            Request::builder().method("POST").uri("/topics/a").body(Body::from("x")).unwrap();
+        runtime.block_on(async {
+            let mut response = publish(State(Arc::clone(admin)), request).await;
+            let body = to_bytes(std::mem::take(response.body_mut()), usize::MAX).await.unwrap();
+            (response, from_slice(&body).unwrap())
+        })
+    }
+
+    #[test]
+    fn hp06_message_for_a_worker_that_takes_no_more_is_answered_with_503_and_when_to_retry() {
+        let (_server, admin) = standing(1);
+        let waiting = admin.handle.publish("a", "before it").unwrap();
+        let (response, body) = post(&admin);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(body["error"], PublishError::Busy.to_string());
+        assert_eq!(waiting.delivery(), None, "the one before it still waits");
+    }
+
+    #[test]
+    fn message_of_which_nothing_is_heard_in_time_is_accepted_without_counts() {
+        let (server, admin) = standing(10);
+        let (response, body) = post(&admin);
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        assert_eq!(body, json!({ "queued": null, "refused": null }));
+        drop(server);
+        let (response, body) = post(&admin);
+        assert_eq!(response.status(), StatusCode::OK, "nobody is left who could be late");
+        assert_eq!(body, json!({ "queued": 0, "refused": 0 }));
+    }
+}
