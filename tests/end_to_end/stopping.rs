@@ -2,15 +2,19 @@
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use longwire::{CloseCode, Side};
+use longwire::{
+    Close, CloseCode, Conn, Handle, Handler, InvalidTopic, Message, PublishError, Receipt, Side,
+    SubscribeError, TopicPolicy,
+};
 use socket2::SockRef;
 
 use crate::app::flood_payload;
-use crate::client::{BINARY, Client, REQUEST};
-use crate::server::{Running, builder, on_every_backend};
+use crate::client::{BINARY, CLOSE, Client, REQUEST, TEXT, frame};
+use crate::server::{Running, builder, on_every_backend, usable_cores};
 
 /// Row LC04 allows a second; a machine busy with other tests adds to that. In order, it would take
 /// the five seconds of the close timeout, or the ten of the stop timeout.
@@ -126,8 +130,103 @@ fn stop_before_the_first_turn_is_not_lost() {
         assert_eq!(server.stop().accepted, 0);
         let built = builder(backend).build().unwrap();
         built.handle().stop(CloseCode::GOING_AWAY);
-        let (calls, _) = std::sync::mpsc::channel();
+        let (calls, _) = channel();
         let run = move || built.run(|worker| crate::app::App { worker, calls: calls.clone() });
         assert_eq!(thread::spawn(run).join().unwrap().unwrap().accepted, 0);
+    });
+}
+
+/// Publishes whenever it is called, to a topic that every core keeps.
+struct Restless {
+    /// And whether the connection was closed by then.
+    receipts: Sender<(bool, Receipt)>,
+}
+
+impl Restless {
+    fn publish(&self, conn: &mut Conn<'_, ()>, is_closed: bool) {
+        let refused = conn.publish("a b", "x").map(drop);
+        assert_eq!(refused, Err(PublishError::Invalid(InvalidTopic::Blank)));
+        let receipt = conn.publish("all", "x").unwrap();
+        self.receipts.send((is_closed, receipt)).unwrap();
+    }
+}
+
+impl Handler for Restless {
+    type State = ();
+
+    fn open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("all").unwrap();
+        self.publish(conn, false);
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, ()>, _: Message<'_>) {
+        self.publish(conn, false);
+    }
+
+    fn close(&mut self, conn: &mut Conn<'_, ()>, _: &Close) {
+        assert_eq!(conn.subscribe("all"), Err(SubscribeError::Closed));
+        self.publish(conn, true);
+    }
+}
+
+/// Speaks, and closes when the server does, unless that cuts it off.
+fn talk(mut client: Client, is_cut_off: bool) -> Client {
+    for _ in 0..50 {
+        // The server may have gone by now.
+        let _ = client.try_send_raw(&frame(true, TEXT, b"go on"));
+    }
+    if !is_cut_off {
+        while client.read_frame().opcode != CLOSE {}
+        client.send_close(1001);
+        client.read_end();
+    }
+    client
+}
+
+/// Publishes from a thread of its own, until it is told that the server has stopped.
+fn publish_until(stopped: &Receiver<()>, handle: &Handle) -> Vec<Receipt> {
+    let mut receipts = Vec::new();
+    while stopped.try_recv() == Err(TryRecvError::Empty) {
+        receipts.push(handle.publish("all", "y").unwrap());
+        thread::sleep(Duration::from_micros(100));
+    }
+    receipts
+}
+
+#[test]
+fn what_is_published_while_a_server_stops_has_its_end_and_harms_nobody() {
+    const CLIENTS: usize = 6;
+    on_every_backend(|backend| {
+        for at_once in [false, true] {
+            let (sender, receipts) = channel();
+            let settings = builder(backend).cores(usable_cores()).workers(2);
+            let settings = settings.topic_policy(|_| TopicPolicy::new().history(1));
+            let restless = move |_| Restless { receipts: sender.clone() };
+            let mut server = Running::serve(backend, settings, restless);
+            let clients: Vec<Client> = (0..CLIENTS).map(|_| Client::open(server.addr)).collect();
+            server.await_stats("all clients", |stats| stats.opened == CLIENTS as u64);
+            let handle = server.handle.clone();
+            let (stop, stopped) = channel();
+            let publisher = thread::spawn(move || publish_until(&stopped, &handle));
+            let talk = |client| thread::spawn(move || talk(client, at_once));
+            let talks: Vec<_> = clients.into_iter().map(talk).collect();
+            server.await_stats("the first messages", |stats| stats.messages > 20);
+            if at_once {
+                server.handle.stop_now();
+            } else {
+                server.handle.stop(CloseCode::GOING_AWAY);
+            }
+            let stats = server.join();
+            stop.send(()).unwrap();
+            talks.into_iter().for_each(|talk| drop(talk.join().unwrap()));
+            assert_eq!(stats.failures.get(&1011), None, "no call has panicked");
+            let told: Vec<(bool, Receipt)> = receipts.iter().collect();
+            let closed = told.iter().filter(|(is_closed, _)| *is_closed).count();
+            assert_eq!(closed, CLIENTS, "a closed connection publishes");
+            let of_calls = told.into_iter().map(|(_, receipt)| receipt);
+            for receipt in of_calls.chain(publisher.join().unwrap()) {
+                assert!(receipt.delivery().is_some(), "nobody is left to wait for");
+            }
+        }
     });
 }

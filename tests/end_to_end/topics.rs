@@ -437,6 +437,28 @@ fn receipt_does_not_outwait_the_server() {
 }
 
 #[test]
+fn ps03_message_for_a_name_that_is_none_is_refused_with_the_reason() {
+    on_every_backend(|backend| {
+        let site = Site::start(backend, builder(backend).topic_bytes_max(8));
+        let (mut client, _) = site.open("/");
+        for (name, fault) in [
+            ("", InvalidTopic::Empty),
+            ("123456789", InvalidTopic::TooLong),
+            ("a b", InvalidTopic::Blank),
+            ("a\0", InvalidTopic::Blank),
+            ("a\r\n", InvalidTopic::Blank),
+            ("*", InvalidTopic::Wildcard),
+            ("a.>", InvalidTopic::Wildcard),
+        ] {
+            let refused = site.handle().publish(name, "x").map(drop);
+            assert_eq!(refused, Err(PublishError::Invalid(fault)), "{name:?}");
+        }
+        client.send_text("echo alive");
+        assert_eq!(client.read_text(), "alive");
+    });
+}
+
+#[test]
 fn ps08_subscribing_twice_and_leaving_what_one_has_not_joined_changes_nothing() {
     on_every_backend(|backend| {
         let site = Site::start(backend, builder(backend).subscriptions_max(2));
