@@ -1,8 +1,8 @@
 //! Subscribers that do not read, under each policy, beside one that does.
 
-use longwire::{BackendChoice, Delivery, SlowReaders, TopicPolicy};
+use longwire::{BackendChoice, Builder, Delivery, Overflow, SlowReaders, TopicPolicy};
 
-use crate::client::Client;
+use crate::client::{BINARY, Client, frame};
 use crate::server::{builder, on_every_backend};
 use crate::topics::{Site, narrow};
 
@@ -20,8 +20,12 @@ struct Test {
 
 impl Test {
     fn start(backend: BackendChoice, slow_readers: SlowReaders) -> Self {
+        Self::start_with(backend, builder(backend), slow_readers)
+    }
+
+    fn start_with(backend: BackendChoice, settings: Builder, slow_readers: SlowReaders) -> Self {
         let policy = TopicPolicy::new().slow_readers(slow_readers);
-        let settings = builder(backend).send_bytes_max(256 * 1024).topic_policy(move |_| policy);
+        let settings = settings.send_bytes_max(256 * 1024).topic_policy(move |_| policy);
         let site = Site::start(backend, settings);
         let slow = narrow(site.server.addr, "/all");
         site.next_open();
@@ -124,6 +128,27 @@ fn only_the_latest_message_is_sent_to_a_subscriber_that_reads_again() {
         assert_eq!(test.dropped(), test.published - numbers.len());
         test.publish();
         assert_eq!(test.read_slow_one(), test.published - 1);
+    });
+}
+
+#[test]
+fn each_message_of_a_turn_that_a_full_queue_loses_is_counted() {
+    on_every_backend(|backend| {
+        let settings = builder(backend).overflow(Overflow::Drop);
+        let mut test = Test::start_with(backend, settings, SlowReaders::Close);
+        let mut refused = 0;
+        while refused == 0 {
+            assert!(test.published < MESSAGES_MAX, "its queue is never full");
+            refused = test.publish().refused;
+        }
+        assert_eq!(test.dropped(), 1);
+        let (mut publisher, _) = test.site.open("/-all");
+        publisher.send_raw(&frame(true, BINARY, b"some in a turn").repeat(7));
+        for _ in 0..7 {
+            assert_eq!(test.good.read_frame().payload, b"some in a turn");
+        }
+        assert_eq!(test.publish(), Delivery { queued: 1, refused: 1 }, "it is still a subscriber");
+        assert_eq!(test.dropped(), 1 + 7 + 1);
     });
 }
 
