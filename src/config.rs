@@ -311,10 +311,17 @@ impl Builder {
 
     /// Messages and other orders of other threads and cores that may wait for a core. With as many
     /// waiting, a message is refused ([`PublishError::Busy`](crate::PublishError::Busy)), and
-    /// [`Handle::send`](crate::Handle::send) is false. Default 65,536, from 1. Bounds their number;
-    /// what they take is up to the size of their messages, each of which all cores share.
+    /// [`Handle::send`](crate::Handle::send) is false. Default 65,536, from 1.
     pub fn inbox_orders_max(mut self, orders: usize) -> Self {
         self.topics.inbox_orders_max = orders;
+        self
+    }
+
+    /// Bytes of the messages that may wait for a core: with as many waiting, the next is refused as
+    /// above. One more fits as long as there is room for its first byte. Default 64 MiB, from 1. What
+    /// waits counts for [`memory_bytes_max`](Self::memory_bytes_max); all cores share one copy.
+    pub fn inbox_bytes_max(mut self, bytes: usize) -> Self {
+        self.topics.inbox_bytes_max = bytes;
         self
     }
 

@@ -1,8 +1,8 @@
 //! What the cores of a server have in common for topics: how a message gets from one to the others.
 //!
 //! Each core has an inbox, which any thread fills and only the core empties. Whoever fills an empty
-//! one wakes the core, so a batch costs one wake. An inbox has so many places: when one is full, the
-//! publisher is told, and nobody is sent the message; nothing is lost in silence.
+//! one wakes the core, so a batch costs one wake. An inbox has so many places, and room for so many bytes:
+//! when one is full, the publisher is told, and nobody is sent the message; nothing is lost in silence.
 //!
 //! Cores without subscribers are skipped. Each counts its topics in a table of few thousand places,
 //! by hash; a place that two topics share costs a message for nothing and no more.
@@ -10,7 +10,8 @@
 //! A core that ends closes its inbox: what is in it then, or put into it later, is let go, so that
 //! nobody waits for what never comes.
 //!
-//! INVARIANT: `reserved` of an inbox is the orders that are in it, or about to be.
+//! INVARIANT: `reserved` and `reserved_bytes` of an inbox are the orders that are in it, or about to
+//! be, and the bytes of their payloads.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub(crate) struct TopicSettings {
     pub(crate) subscriptions_max: usize,
     /// Orders that may wait for a core.
     pub(crate) inbox_orders_max: usize,
+    /// Bytes of their payloads from which no more are taken.
+    pub(crate) inbox_bytes_max: usize,
 }
 
 impl Default for TopicSettings {
@@ -72,6 +75,7 @@ impl Default for TopicSettings {
             topics_max: 1 << 20,
             subscriptions_max: 256,
             inbox_orders_max: 1 << 16,
+            inbox_bytes_max: 64 << 20,
         }
     }
 }
@@ -83,6 +87,7 @@ impl std::fmt::Debug for TopicSettings {
             .field("topics_max", &self.topics_max)
             .field("subscriptions_max", &self.subscriptions_max)
             .field("inbox_orders_max", &self.inbox_orders_max)
+            .field("inbox_bytes_max", &self.inbox_bytes_max)
             .finish_non_exhaustive()
     }
 }
@@ -105,7 +110,9 @@ pub(crate) struct Inbox {
     /// None once it is closed.
     orders: Mutex<Option<Vec<Order>>>,
     reserved: AtomicUsize,
-    capacity: usize,
+    reserved_bytes: AtomicUsize,
+    orders_max: usize,
+    bytes_max: usize,
     wake: Wake,
 }
 
@@ -113,7 +120,7 @@ impl Exchange {
     /// One core for each of `wakes`.
     pub(crate) fn new<W: Clone + Into<Wake>>(wakes: &[W], settings: TopicSettings) -> Self {
         let port = |wake: &W| Port {
-            inbox: Inbox::new(wake.clone().into(), settings.inbox_orders_max),
+            inbox: Inbox::new(wake.clone().into(), &settings),
             presence: (0..PRESENCE_SLOTS).map(|_| AtomicU32::new(0)).collect(),
         };
         let ports = wakes.iter().map(port).collect();
@@ -155,10 +162,11 @@ impl Exchange {
             .filter(|&core| Some(core) != own && is_concerned(core))
             .map(|core| &self.ports[core].inbox)
             .collect();
+        let bytes = publication.payload.len();
         for (count, inbox) in others.iter().enumerate() {
-            if !inbox.reserve() {
+            if !inbox.reserve(bytes) {
                 for inbox in &others[..count] {
-                    inbox.release(1);
+                    inbox.release(1, bytes);
                 }
                 return Err(PublishError::Busy);
             }
@@ -186,7 +194,7 @@ impl Exchange {
     /// core.
     pub(crate) fn order(&self, core: usize, order: Order) -> bool {
         let Some(port) = self.ports.get(core) else { return false };
-        let has_room = port.inbox.reserve();
+        let has_room = port.inbox.reserve(order.payload_bytes());
         if has_room {
             port.inbox.put(order);
         }
@@ -196,6 +204,11 @@ impl Exchange {
     /// Moves the orders for a core to `orders`, which is empty.
     pub(crate) fn take_orders(&self, core: usize, orders: &mut Vec<Order>) {
         self.ports[core].inbox.take(orders);
+    }
+
+    /// Bytes of the payloads that wait for a core.
+    pub(super) fn inbox_bytes(&self, core: usize) -> usize {
+        self.ports[core].inbox.reserved_bytes.load(Ordering::Relaxed)
     }
 
     /// A core has ended: orders for it are let go from now on.
@@ -239,22 +252,36 @@ impl Port {
 }
 
 impl Inbox {
-    pub(crate) fn new(wake: Wake, capacity: usize) -> Self {
-        let reserved = AtomicUsize::new(0);
-        Self { orders: Mutex::new(Some(Vec::new())), reserved, capacity, wake }
+    fn new(wake: Wake, settings: &TopicSettings) -> Self {
+        Self {
+            orders: Mutex::new(Some(Vec::new())),
+            reserved: AtomicUsize::new(0),
+            reserved_bytes: AtomicUsize::new(0),
+            orders_max: settings.inbox_orders_max,
+            bytes_max: settings.inbox_bytes_max,
+            wake,
+        }
     }
 
-    /// Reserves a place; false if there is none.
-    fn reserve(&self) -> bool {
-        let has_room = self.reserved.fetch_add(1, Ordering::AcqRel) < self.capacity;
+    /// Reserves a place for an order with a payload of so many bytes; false if there is none. As long
+    /// as there is room for one byte there is for all of them: every message fits an empty inbox.
+    fn reserve(&self, bytes: usize) -> bool {
+        let has_place = self.reserved.fetch_add(1, Ordering::AcqRel) < self.orders_max;
+        let has_bytes = self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel) < self.bytes_max;
+        let has_room = has_place && has_bytes;
         if !has_room {
-            self.release(1);
+            self.release(1, bytes);
         }
         has_room
     }
 
-    fn release(&self, count: usize) {
+    fn release(&self, count: usize, bytes: usize) {
         self.reserved.fetch_sub(count, Ordering::AcqRel);
+        self.reserved_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    fn release_all(&self, orders: &[Order]) {
+        self.release(orders.len(), orders.iter().map(Order::payload_bytes).sum());
     }
 
     /// Fills a place that is reserved.
@@ -262,7 +289,7 @@ impl Inbox {
         let mut orders = crate::sync::lock(&self.orders);
         let Some(open) = &mut *orders else {
             drop(orders);
-            self.release(1);
+            self.release(1, order.payload_bytes());
             order.let_go();
             return;
         };
@@ -280,17 +307,27 @@ impl Inbox {
         if let Some(open) = &mut *crate::sync::lock(&self.orders) {
             std::mem::swap(open, orders);
         }
-        self.release(orders.len());
+        self.release_all(orders);
     }
 
     fn close(&self) {
         let orders = crate::sync::lock(&self.orders).take().unwrap_or_default();
-        self.release(orders.len());
+        self.release_all(&orders);
         orders.into_iter().for_each(Order::let_go);
     }
 }
 
 impl Order {
+    /// Bytes that it holds beside its place.
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Publish(publication) => publication.payload.len(),
+            Self::Send { payload, .. } => payload.len(),
+            Self::Close { reason, .. } => reason.len(),
+            Self::List(_) => 0,
+        }
+    }
+
     /// Nobody will carry it out.
     fn let_go(self) {
         match self {

@@ -68,7 +68,8 @@ pub enum PublishError {
     /// No topic has such a name.
     Invalid(InvalidTopic),
     /// A core that may have subscribers has as many orders waiting as it may have
-    /// ([`inbox_orders_max`](crate::Builder::inbox_orders_max)): try again in a moment. No core has
+    /// ([`inbox_orders_max`](crate::Builder::inbox_orders_max)), or as many bytes of them
+    /// ([`inbox_bytes_max`](crate::Builder::inbox_bytes_max)): try again in a moment. No core has
     /// been handed the message.
     Busy,
 }
@@ -389,9 +390,9 @@ impl Topics {
         self.pairs.len()
     }
 
-    /// Bytes of the messages that are being sent, or kept.
+    /// Bytes of the messages that are being sent or kept, or wait for this core.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.alive_bytes.get()
+        self.alive_bytes.get() + self.exchange.inbox_bytes(self.core)
     }
 
     fn find(&self, name: &str, hash: u64) -> Option<u32> {

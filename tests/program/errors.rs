@@ -88,6 +88,7 @@ const SERVE_FLAGS: &[&str] = &[
     "--subscriptions-max",
     "--topic-bytes-max",
     "--inbox-orders-max",
+    "--inbox-bytes-max",
     "--admin",
     "--admin-token",
     "--admin-host",

@@ -204,6 +204,7 @@ fn flags_of_topics_and_administration_that_make_no_sense_are_said() {
         (&["--subscriptions-max", "0"], &["subscriptions_max", "1"]),
         (&["--topic-bytes-max", "1M"], &["topic_bytes_max", "65535"]),
         (&["--inbox-orders-max", "0"], &["inbox_orders_max", "at least 1"]),
+        (&["--inbox-bytes-max", "0"], &["inbox_bytes_max", "at least 1"]),
         (&["--workers", "0"], &["workers is 0"]),
     ] {
         expect_refusal(serve_command(flags), words);

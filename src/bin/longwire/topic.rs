@@ -73,6 +73,7 @@ impl TopicRules {
             .subscriptions_max(args.subscriptions_max)
             .topic_bytes_max(args.topic_bytes_max)
             .inbox_orders_max(args.inbox_orders_max)
+            .inbox_bytes_max(args.inbox_bytes_max)
     }
 
     /// The topic that a path names: `None` if it is no path of topics. Percent signs are decoded
@@ -168,6 +169,7 @@ mod tests {
             subscriptions_max: 1,
             topic_bytes_max: 16,
             inbox_orders_max: 1,
+            inbox_bytes_max: 1,
         };
         change(&mut args);
         TopicRules::new(&args)

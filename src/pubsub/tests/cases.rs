@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::io::wake::Wake;
 use crate::pubsub::{
-    Delivery, Exchange, IDLE_SECONDS_MAX, Offer, Order, SLICE_LEN, SlowReaders, SubscribeError,
-    Taken, TopicPolicy, TopicSettings, Topics,
+    Delivery, Exchange, IDLE_SECONDS_MAX, Offer, Order, PublishError, SLICE_LEN, SlowReaders,
+    SubscribeError, Taken, TopicPolicy, TopicSettings, Topics,
 };
 
 /// Topics of the only core, all of this policy.
@@ -234,6 +234,30 @@ fn publisher_is_told_of_messages_for_a_core_that_ends_before_or_after_they_are_s
         assert!(receipt.is_ok(), "a core that has ended is never full");
         let _ = serve_all(&mut own, Taken::Queued);
     }
+}
+
+#[test]
+fn inbox_is_bounded_by_bytes_and_takes_any_message_when_it_is_empty() {
+    let settings = TopicSettings { inbox_bytes_max: 10, ..TopicSettings::default() };
+    let exchange = Arc::new(Exchange::new(&[Wake::new().unwrap(), Wake::new().unwrap()], settings));
+    let mut own = Topics::new(0, Arc::clone(&exchange));
+    let mut other = Topics::new(1, Arc::clone(&exchange));
+    other.subscribe(7, "a").unwrap();
+    let mut publish = |bytes: usize| own.publish("a", (&vec![b'x'; bytes]).into()).map(drop);
+    assert_eq!(publish(100), Ok(()), "it is empty");
+    assert_eq!(other.held_bytes(), 100, "what waits is memory of the core");
+    assert_eq!(publish(0), Err(PublishError::Busy));
+    take_orders(&exchange, &mut other);
+    assert_eq!(
+        [publish(4), publish(4), publish(4)],
+        [Ok(()); 3],
+        "the last has room for two bytes"
+    );
+    assert_eq!(publish(1), Err(PublishError::Busy));
+    drop(other);
+    assert_eq!(exchange.inbox_bytes(1), 0);
+    assert_eq!(publish(100), Ok(()), "what nobody takes waits for nobody");
+    assert_eq!(exchange.inbox_bytes(1), 0);
 }
 
 #[test]

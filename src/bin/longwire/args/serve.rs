@@ -63,6 +63,9 @@ pub(crate) struct TopicArgs {
     /// Messages that may wait for a worker; who publishes more is closed with 1013, or answered with 503.
     #[arg(long, value_name = "N", default_value_t = 1 << 16)]
     pub(crate) inbox_orders_max: usize,
+    /// Bytes of the messages that may wait for a worker; more are answered in the same way.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    pub(crate) inbox_bytes_max: usize,
 }
 
 /// Flags about administration.
