@@ -52,7 +52,7 @@ pub struct Delivery {
 /// of any runtime, to be awaited by one task; and [`wait`](Self::wait) for threads. Drop it if that is
 /// of no interest: the message is sent all the same.
 ///
-/// It may never tell if the server stops meanwhile, so a task should not await it without a timeout.
+/// It tells in any case: a core that ends meanwhile counts those it has served, and no others.
 #[derive(Debug)]
 #[must_use = "drop it if it is of no interest what becomes of the message"]
 pub struct Receipt(Arc<Publication>);
