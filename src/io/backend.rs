@@ -55,7 +55,7 @@ pub(crate) const RING_ENTRIES: u32 = 1024;
 ///
 /// Fails, with the reason, if io_uring was asked for and does not work here.
 pub(crate) fn choose(choice: BackendChoice) -> Result<(Backend, String), String> {
-    choose_by(choice, uring::probe::probe)
+    choose_by(choice, || uring::probe::probe(false))
 }
 
 fn choose_by(
@@ -83,6 +83,21 @@ impl Backend {
         match self {
             Self::IoUring => "io_uring",
             Self::Epoll => "epoll",
+        }
+    }
+
+    /// Whether it works here, found out as a server does at its start: by using it. With
+    /// `direct_descriptors`, connections are kept in the file table of a ring meanwhile, and the
+    /// table is as large as a worker's can be.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it does not, in one line.
+    pub fn probe(self, direct_descriptors: bool) -> Result<(), String> {
+        match self {
+            Self::IoUring => uring::probe::probe(direct_descriptors).map_err(|e| e.to_string()),
+            Self::Epoll if direct_descriptors => Err("epoll has no direct descriptors".to_owned()),
+            Self::Epoll => Ok(()),
         }
     }
 }
@@ -174,10 +189,12 @@ mod tests {
 
     #[test]
     fn u02_probe_uses_every_operation() {
-        match uring::probe::probe() {
-            Ok(()) => {}
-            Err(ProbeError::Setup(error)) => eprintln!("not run: {error}"),
-            Err(error) => panic!("{error}"),
+        for direct_descriptors in [false, true] {
+            match uring::probe::probe(direct_descriptors) {
+                Ok(()) => {}
+                Err(ProbeError::Setup(error)) => eprintln!("not run: {error}"),
+                Err(error) => panic!("{direct_descriptors}: {error}"),
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::UringDriver;
+use super::setup::FILE_SLOTS_MAX;
 use crate::buf::{Pool, PoolConfig, Segment};
 use crate::io::backend::DriverSetup;
 use crate::io::wake::Wake;
@@ -45,8 +46,8 @@ impl fmt::Display for ProbeError {
 
 impl std::error::Error for ProbeError {}
 
-/// Runs what the driver needs.
-pub(crate) fn probe() -> Result<(), ProbeError> {
+/// Runs what the driver needs, on a descriptor or on a slot of the largest file table there may be.
+pub(crate) fn probe(direct_descriptors: bool) -> Result<(), ProbeError> {
     let listener = socket::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1)
         .map_err(ProbeError::Loopback)?;
     let addr = listener.local_addr().map_err(ProbeError::Loopback)?;
@@ -54,8 +55,8 @@ pub(crate) fn probe() -> Result<(), ProbeError> {
     let setup = DriverSetup {
         listeners: vec![listener],
         wake: wake.clone(),
-        conns_max: 1,
-        direct_descriptors: false,
+        conns_max: if direct_descriptors { FILE_SLOTS_MAX } else { 1 },
+        direct_descriptors,
         ring_entries: ENTRIES,
     };
     let driver = UringDriver::new(setup).map_err(ProbeError::Setup)?;

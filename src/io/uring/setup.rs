@@ -18,7 +18,7 @@ const COMPLETIONS_PER_ENTRY: u32 = 4;
 /// `IORING_REGISTER_FILES_UPDATE`: how an open socket gets into the file table.
 const REGISTER_FILES_UPDATE: u8 = 6;
 /// Slots of a file table that the kernel allows at most.
-const FILE_SLOTS_MAX: u32 = 1 << 20;
+pub(super) const FILE_SLOTS_MAX: u32 = 1 << 20;
 
 /// A ring of `entries` submissions, or fewer where memory is short. With `file_slots`, it has a
 /// table for that many direct descriptors.

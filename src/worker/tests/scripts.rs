@@ -250,7 +250,7 @@ const SCRIPTS: [Script; 18] = [
 
 #[test]
 fn scripted_sessions_give_the_same_events_on_every_driver() {
-    let uring = probe::probe();
+    let uring = probe::probe(false);
     for script in &SCRIPTS {
         let expected = (script.wire.to_owned(), script.messages, script.close);
         let simulated = on_sim(script, false);
