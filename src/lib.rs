@@ -122,6 +122,7 @@ pub use handler::{Conn, ConnId, ConnInfo, Conns, Handler};
 pub use io::addr::{InvalidListenAddr, ListenAddr, PeerAddr, UnixCredentials};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};
+pub use io::memory_limit::{GroupLimit, group_limit};
 pub use metrics::Stats;
 pub use policy::{Overflow, RateMode};
 pub use proto::handshake::forwarded::ForwardedHeader;

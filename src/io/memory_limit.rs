@@ -28,8 +28,9 @@ fn percent_of(bytes: Option<u64>) -> usize {
 /// limit of its address space, which a process cannot exceed either.
 fn limit_bytes(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| machine_bytes(&text));
+    let group = group_limit(&read).map(|limit| limit.bytes);
     let address_space = getrlimit(Resource::As).current;
-    [machine, group_bytes(&read), address_space].into_iter().flatten().min()
+    [machine, group, address_space].into_iter().flatten().min()
 }
 
 /// `MemTotal` of `/proc/meminfo`.
@@ -39,21 +40,32 @@ fn machine_bytes(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The smallest limit of the groups this process is in.
-fn group_bytes(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
+/// The memory that a control group leaves to all processes in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLimit {
+    /// Bytes, those of the kernel's part of a connection included.
+    pub bytes: u64,
+    /// The file that holds this limit.
+    pub file: PathBuf,
+}
+
+/// The smallest limit of the groups this process is in, of both versions, by what `read` says of
+/// the files of `/proc` and `/sys`.
+pub fn group_limit(read: impl Fn(&Path) -> Option<String>) -> Option<GroupLimit> {
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    let mut smallest = None;
+    let mut smallest: Option<GroupLimit> = None;
     for hierarchy in [Hierarchy::Unified, Hierarchy::Memory] {
         let Some(group) = groups.lines().find_map(|line| hierarchy.group_in(line)) else {
             continue;
         };
         for mount in mounts.lines().filter_map(|line| hierarchy.mount_in(line)) {
             for folder in mount.folders_of(group) {
-                let text = read(&folder.join(hierarchy.limit_file()));
+                let file = folder.join(hierarchy.limit_file());
                 // Version 2 says `max` for none; version 1 says a number beyond any machine.
-                let limit = text.and_then(|text| text.trim().parse().ok());
-                smallest = smallest.into_iter().chain(limit).min();
+                let bytes = read(&file).and_then(|text| text.trim().parse().ok());
+                let limit = bytes.map(|bytes| GroupLimit { bytes, file });
+                smallest = smallest.into_iter().chain(limit).min_by_key(|limit| limit.bytes);
             }
         }
     }
