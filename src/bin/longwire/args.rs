@@ -1,10 +1,12 @@
 //! What was typed: commands, flags, their defaults and their help.
 
 mod access;
+mod doctor;
 mod secure;
 mod serve;
 
 pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use secure::TlsArgs;
 pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};
 
@@ -39,6 +41,9 @@ pub(crate) enum Command {
     /// Sends each message back, text as text and binary as binary, on any path.
     #[command(after_help = ECHO_HELP)]
     Echo(Box<ServerArgs>),
+    /// How many connections this machine holds, what is in the way of more, and the commands that help.
+    #[command(after_help = doctor::HELP)]
+    Doctor(DoctorArgs),
 }
 
 const ECHO_HELP: &str = "\

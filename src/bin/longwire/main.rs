@@ -1,12 +1,13 @@
 //! The server program. Uses the library's public API and nothing else.
 //!
 //! Two layers: `args` is what was typed, `echo` and `serve` are what is run; both are started by
-//! `launch`. `admin` looks after a server from a thread of its own.
+//! `launch`. `admin` looks after a server from a thread of its own. `doctor` serves nobody.
 
 #![forbid(unsafe_code)]
 
 mod admin;
 mod args;
+mod doctor;
 mod echo;
 mod launch;
 mod limits;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Serve(args) => serve::run(&args),
         Command::Echo(args) => echo::run(&args),
+        Command::Doctor(args) => return doctor::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
