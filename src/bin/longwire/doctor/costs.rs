@@ -15,6 +15,8 @@ const TRACKED_BYTES: u64 = 320;
 
 /// What a worker owns, whatever it holds: receive blocks of 1,056 KiB, a ring of 160 KiB, a stack.
 pub(super) const WORKER_BYTES: u64 = 1_536 << 10;
+/// Memory of a worker's ring, which users without `CAP_IPC_LOCK` have to be allowed to lock.
+pub(super) const RING_BYTES: u64 = 160 << 10;
 /// What the process owns before its first connection.
 pub(super) const PROCESS_BYTES: u64 = 16 << 20;
 /// Part of the memory that is not planned for: messages on their way, queues, the rest of the

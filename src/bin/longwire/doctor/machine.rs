@@ -10,6 +10,8 @@ use longwire::{Backend, group_limit, parse_cores};
 
 /// Bit of `CAP_SYS_RESOURCE`, which raises hard limits, in a set of capabilities.
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
+/// Bit of `CAP_IPC_LOCK`, with which locked memory is not counted.
+const CAP_IPC_LOCK: u64 = 1 << 14;
 const CONNTRACK_COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// A limit of processes; `u64::MAX` where there is none.
@@ -73,6 +75,8 @@ pub(super) struct Power {
     /// Hard limits may be raised: by this process, and by one that `sudo` starts.
     pub(super) raises: bool,
     pub(super) could_raise: bool,
+    /// Memory may be locked without a limit.
+    pub(super) locks: bool,
     /// The files below `/proc/sys` are not mounted for reading alone.
     pub(super) sysctl: bool,
     pub(super) systemd: bool,
@@ -143,8 +147,9 @@ impl Machine {
             seccomp: status.number("Seccomp:", 10).unwrap_or(0),
             power: Power {
                 root: status.number("Uid:", 10) == Some(0),
-                raises: status.has("CapEff:"),
-                could_raise: status.has("CapBnd:"),
+                raises: status.has("CapEff:", CAP_SYS_RESOURCE),
+                could_raise: status.has("CapBnd:", CAP_SYS_RESOURCE),
+                locks: status.has("CapEff:", CAP_IPC_LOCK),
                 sysctl: !text("/proc/self/mountinfo").is_some_and(|mounts| is_locked(&mounts)),
                 systemd: text("/proc/1/comm").is_some_and(|name| name.trim() == "systemd"),
             },
@@ -228,9 +233,9 @@ impl Status {
         u64::from_str_radix(self.field(name)?.split_whitespace().next()?, radix).ok()
     }
 
-    /// Whether this set of capabilities holds the one that raises hard limits.
-    fn has(&self, set: &str) -> bool {
-        self.number(set, 16).is_some_and(|set| set & CAP_SYS_RESOURCE != 0)
+    /// Whether this set of capabilities holds that one.
+    fn has(&self, set: &str, capability: u64) -> bool {
+        self.number(set, 16).is_some_and(|set| set & capability != 0)
     }
 }
 

@@ -136,8 +136,27 @@ fn rings(machine: &Machine, wish: Wish) -> Mend {
     }
 }
 
+/// Whether the rings of so many workers take more locked memory than is allowed.
+pub(super) fn exceeds_memlock(machine: &Machine, workers: u64) -> bool {
+    !machine.power.locks && machine.memlock.soft < workers * costs::RING_BYTES
+}
+
+/// How the rings of so many workers get their memory.
+pub(super) fn memlock_commands(workers: u64) -> String {
+    let needed = workers * costs::RING_BYTES;
+    format!("LimitMEMLOCK={needed} for a service, prlimit --memlock={needed}:{needed} as root")
+}
+
 /// What may be done to have io_uring.
 pub(super) fn permit_io_uring(machine: &Machine) -> Mend {
+    if exceeds_memlock(machine, 1) {
+        let text = format!(
+            ": RLIMIT_MEMLOCK is {}; {} for each worker",
+            bytes(machine.memlock.soft),
+            memlock_commands(1)
+        );
+        return Mend { text, ..Mend::default() };
+    }
     if machine.io_uring_disabled.is_some_and(|disabled| disabled > 0) {
         return Mend {
             possible: machine.power.sysctl,

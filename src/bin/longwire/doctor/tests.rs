@@ -238,6 +238,23 @@ fn forbidden_io_uring_leaves_no_way_around() {
     filtered.says(&["--security-opt seccomp=", "It runs on epoll"]);
 }
 
+/// Rings are counted against the locked memory of users.
+#[test]
+fn u17_locked_memory_of_users_is_counted_for_each_ring() {
+    let user = || Fixture::new().status("1000", CAPS_NONE, CAPS_NONE).with("/proc/1/comm", "sh");
+    let judged = user().nofile("20000", "20000").judge(1_500_000);
+    // 83 rings of 160 KiB; 8 MiB are allowed.
+    judged.says(&["RLIMIT_MEMLOCK: It is 8.0 MiB", "LimitMEMLOCK=13598720 for a service"]);
+    assert!(!user().nofile("20000", "20000").judge(500_000).text.contains("LimitMEMLOCK"));
+    let contained = Fixture::new().status("0", "4000", CAPS_NONE).nofile("20000", "20000");
+    assert!(!contained.judge(1_500_000).text.contains("LimitMEMLOCK"), "CAP_IPC_LOCK");
+
+    let mut none = user().without_io_uring();
+    let limits = none.files["/proc/self/limits"].replace("8388608", "65536  ");
+    none = none.with("/proc/self/limits", &limits);
+    none.judge(10_000).says(&["RLIMIT_MEMLOCK is 64.0 KiB; LimitMEMLOCK=163840"]);
+}
+
 #[test]
 fn direct_descriptors_that_do_not_work_hold_nothing() {
     let start = Start { direct_descriptors: true, workers: 55 };

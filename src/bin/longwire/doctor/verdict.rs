@@ -4,8 +4,8 @@
 use super::costs;
 use super::limits::{Key, Limit, Start, limits, narrowest, workers_for};
 use super::machine::Machine;
-use super::mends::{Mend, Sysctl, Wish, mend, permit_io_uring};
-use super::words::grouped;
+use super::mends::{Mend, Sysctl, Wish, exceeds_memlock, memlock_commands, mend, permit_io_uring};
+use super::words::{bytes, grouped};
 
 /// What there is to say about a machine.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Verdict {
             asked: asked.is_some(),
             obstacles,
             then: can_be.then_some(then),
-            advice: advice(machine, wish),
+            advice: advice(machine, then, wish),
         }
     }
 
@@ -128,9 +128,9 @@ fn obstacle(
     })
 }
 
-fn advice(machine: &Machine, wish: Wish) -> Vec<Advice> {
+fn advice(machine: &Machine, start: Start, wish: Wish) -> Vec<Advice> {
     let all = [backlog(machine), busy(machine, wish), ports(machine, wish), backend(machine)];
-    all.into_iter().chain([untracked(machine, wish)]).flatten().collect()
+    all.into_iter().chain([untracked(machine, wish), locked(machine, start)]).flatten().collect()
 }
 
 fn backlog(machine: &Machine) -> Option<Advice> {
@@ -187,6 +187,22 @@ fn backend(machine: &Machine) -> Option<Advice> {
         about: "io_uring",
         text: format!("It runs on epoll, because {reason}{}", permit.text),
         sysctls: permit.sysctls,
+    })
+}
+
+/// Rings are made smaller where memory may not be locked, which costs system calls.
+fn locked(machine: &Machine, start: Start) -> Option<Advice> {
+    let is_short = machine.probed.io_uring.is_ok() && exceeds_memlock(machine, start.workers);
+    is_short.then(|| Advice {
+        about: "RLIMIT_MEMLOCK",
+        text: format!(
+            "It is {}, too little for the rings of {} workers, so these will be smaller than they \
+             should be, or fail: {}",
+            bytes(machine.memlock.soft),
+            start.workers,
+            memlock_commands(start.workers)
+        ),
+        sysctls: Vec::new(),
     })
 }
 
