@@ -134,6 +134,8 @@ impl Builder {
         let mut checked = self.settings.checked()?;
         // A handler bounds its own handshakes; nobody else makes any.
         checked.limits.handshakes_max = usize::MAX;
+        // There is nobody who could ask for them.
+        checked.limits.closes_kept = 0;
         let (backend, backend_reason) = self.settings.chosen_backend()?;
         let direct_descriptors = self.settings.direct_descriptors;
         Ok(Client { checked, direct_descriptors, backend, backend_reason })

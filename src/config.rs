@@ -469,6 +469,14 @@ impl Builder {
         self
     }
 
+    /// Connections that have ended of which each worker keeps a record for
+    /// [`Handle::closes`](crate::Handle::closes): who closed, why, and how it stood. Default 256, at
+    /// most 65,536; 0 keeps none. Costs up to 300 bytes each, and two system calls for each close.
+    pub fn closes_kept(mut self, records: usize) -> Self {
+        self.limits.closes_kept = records;
+        self
+    }
+
     /// From accept to the end of the request head, and of a [`Deferral`](crate::Deferral); then 408,
     /// or nothing if the peer said nothing. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {

@@ -5,7 +5,9 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::conn::{Close, Connection, Core, Message, MessageKind, Phase, SendError, SendStatus};
+use crate::conn::{
+    Close, CloseCause, Connection, Core, Message, MessageKind, Phase, SendError, SendStatus,
+};
 use crate::decision::Decision;
 use crate::io::Token;
 use crate::io::addr::PeerAddr;
@@ -287,7 +289,8 @@ impl<S> Conn<'_, S> {
         }
         let subscribed = self.topics.subscribe(self.token.index, topic);
         if subscribed == Err(SubscribeError::TooMany) && self.topics.is_unruly(self.token.index) {
-            self.connection.fail(CloseCode::POLICY_VIOLATION, self.core);
+            let cause = CloseCause::TooManySubscriptions;
+            self.connection.fail(CloseCode::POLICY_VIOLATION, cause, self.core);
         }
         subscribed
     }

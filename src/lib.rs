@@ -93,6 +93,7 @@ compile_error!("longwire runs on Linux: it is built on io_uring and epoll");
 
 mod buf;
 pub mod client;
+mod close_record;
 mod compression;
 mod config;
 mod conn;
@@ -112,9 +113,12 @@ mod tls;
 mod worker;
 
 pub use client::Client;
+pub use close_record::CloseRecord;
 pub use compression::Compression;
 pub use config::Builder;
-pub use conn::{Close, ConnectError, Message, MessageKind, SendError, SendStatus, Side};
+pub use conn::{
+    Close, CloseCause, ClosedBy, ConnectError, Message, MessageKind, SendError, SendStatus, Side,
+};
 pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;

@@ -44,6 +44,16 @@ pub(crate) struct Metrics {
     pub(crate) topics: Counter,
     pub(crate) subscriptions: Counter,
     pub(crate) held_bytes: Counter,
+    /// Memory of the pool and queues shared with the kernel, as of the last second.
+    pub(crate) receive_blocks_lent: Counter,
+    pub(crate) receive_blocks_free: Counter,
+    pub(crate) pool_bytes: Counter,
+    pub(crate) spare_bytes: Counter,
+    pub(crate) waits: Counter,
+    pub(crate) submissions: Counter,
+    pub(crate) completion_overflows: Counter,
+    pub(crate) submission_stalls: Counter,
+    pub(crate) receives_parked: Counter,
     /// Bytes in the queues of connections, as of the last turn.
     pub(crate) queued_bytes: Counter,
     /// Turns by their length, and the length of all.
@@ -53,6 +63,16 @@ pub(crate) struct Metrics {
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     /// Connections ended by the server, by close code.
     failures: Mutex<BTreeMap<u16, u64>>,
+    /// Open connections that ended, by who ended them and close code, and by cause.
+    closes: Mutex<Closes>,
+}
+
+/// Ends of connections that were open. Peers choose codes, so all but the well-known ones are
+/// counted as one (row HP05).
+#[derive(Debug, Default)]
+struct Closes {
+    by_code: BTreeMap<(&'static str, Option<u16>), u64>,
+    by_cause: BTreeMap<&'static str, u64>,
 }
 
 /// A count that one thread writes and any thread reads.
@@ -92,6 +112,15 @@ impl Metrics {
         let class = TURN_BOUNDS.iter().take_while(|&&bound| length > bound).count();
         self.turns[class].add(1);
         self.turn_nanos.add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts the end of a connection that was open.
+    pub(crate) fn count_close(&self, by: &'static str, code: u16, cause: &'static str) {
+        // Those that the IANA has registered for the protocol itself.
+        let known = Some(code).filter(|code| matches!(code, 1000..=1015));
+        let mut closes = lock(&self.closes);
+        *closes.by_code.entry((by, known)).or_default() += 1;
+        *closes.by_cause.entry(cause).or_default() += 1;
     }
 
     /// Counts a connection that this server ended.
@@ -134,6 +163,25 @@ pub struct Stats {
     pub queued_bytes: u64,
     /// Bytes of heap held for connections and topics, as of the last second.
     pub held_bytes: u64,
+    /// Receive blocks in use, as of the last second.
+    pub receive_blocks_lent: u64,
+    /// Receive blocks that may still be taken, as of the last second.
+    pub receive_blocks_free: u64,
+    /// Bytes of all blocks, in use or kept for the next messages, as of the last second.
+    pub pool_bytes: u64,
+    /// Of these, bytes of free blocks for messages.
+    pub spare_bytes: u64,
+    /// System calls that submit, or wait for something to happen: `io_uring_enter` or `epoll_wait`.
+    pub waits: u64,
+    /// Operations that the kernel has taken from the rings; 0 with epoll.
+    pub submissions: u64,
+    /// How often the kernel had more completions than room in a ring. Nothing is lost by it.
+    pub completion_overflows: u64,
+    /// How often a ring had no room for an operation, which then took a system call of its own.
+    pub submission_stalls: u64,
+    /// How often a receive had to wait for a free receive block; see
+    /// [`receive_blocks_max`](crate::Builder::receive_blocks_max).
+    pub receives_parked: u64,
     /// Turns of the event loops: how many took at most 0.1 ms, 1 ms, 10 ms, 100 ms, and more.
     pub turns: [u64; 5],
     /// The length of all turns together, without the waits between them.
@@ -142,6 +190,12 @@ pub struct Stats {
     pub refusals: BTreeMap<&'static str, u64>,
     /// Connections that this server ended, by close code.
     pub failures: BTreeMap<u16, u64>,
+    /// Opened connections that have ended, by who ended them ([`ClosedBy::name`](crate::ClosedBy::name))
+    /// and close code. Codes that are not of the protocol itself (1000 to 1015) are counted together, as
+    /// `None`.
+    pub closes: BTreeMap<(&'static str, Option<u16>), u64>,
+    /// The same by why they ended ([`CloseCause::name`](crate::CloseCause::name)).
+    pub close_causes: BTreeMap<&'static str, u64>,
 }
 
 impl Stats {
@@ -160,6 +214,15 @@ impl Stats {
         self.subscriptions += core.subscriptions.value();
         self.queued_bytes += core.queued_bytes.value();
         self.held_bytes += core.held_bytes.value();
+        self.receive_blocks_lent += core.receive_blocks_lent.value();
+        self.receive_blocks_free += core.receive_blocks_free.value();
+        self.pool_bytes += core.pool_bytes.value();
+        self.spare_bytes += core.spare_bytes.value();
+        self.waits += core.waits.value();
+        self.submissions += core.submissions.value();
+        self.completion_overflows += core.completion_overflows.value();
+        self.submission_stalls += core.submission_stalls.value();
+        self.receives_parked += core.receives_parked.value();
         for (sum, turns) in self.turns.iter_mut().zip(&core.turns) {
             *sum += turns.value();
         }
@@ -169,6 +232,13 @@ impl Stats {
         }
         for (code, count) in lock(&core.failures).iter() {
             *self.failures.entry(*code).or_default() += count;
+        }
+        let closes = lock(&core.closes);
+        for (key, count) in &closes.by_code {
+            *self.closes.entry(*key).or_default() += count;
+        }
+        for (cause, count) in &closes.by_cause {
+            *self.close_causes.entry(cause).or_default() += count;
         }
     }
 }

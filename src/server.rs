@@ -3,9 +3,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
+use crate::close_record::CloseRecord;
 use crate::config::{Builder, Checked, Entrance};
 use crate::error::Error;
 use crate::handler::{ConnId, ConnInfo, Handler};
@@ -20,7 +22,7 @@ use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
-use crate::pubsub::{Exchange, Listing, Order, Payload, PublishError, Receipt};
+use crate::pubsub::{ClosesListing, Exchange, Listing, Order, Payload, PublishError, Receipt};
 use crate::threads::{self, Seat};
 use crate::worker::{Post, REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
 
@@ -319,21 +321,37 @@ impl Handle {
     /// `timeout` has passed; then those are missing that have not. Not for the thread of a worker,
     /// which would wait for itself.
     pub fn connections(&self, conns_max: usize, timeout: Duration) -> Vec<ConnInfo> {
+        let order = |answer| Order::List(Listing { conns_max, answer });
+        let mut conns = self.ask_all(order, timeout);
+        conns.truncate(conns_max);
+        conns
+    }
+
+    /// How the last connections ended, newest first, at most `records_max` of those that are kept
+    /// ([`closes_kept`](crate::Builder::closes_kept)). Blocks as [`connections`](Self::connections)
+    /// does.
+    pub fn closes(&self, records_max: usize, timeout: Duration) -> Vec<CloseRecord> {
+        let order = |answer| Order::ListCloses(ClosesListing { records_max, answer });
+        let mut records: Vec<CloseRecord> = self.ask_all(order, timeout);
+        records.sort_by_key(|record| std::cmp::Reverse(record.at));
+        records.truncate(records_max);
+        records
+    }
+
+    /// Gives an order to each core, and waits for what they answer.
+    fn ask_all<T>(&self, order: impl Fn(Sender<Vec<T>>) -> Order, timeout: Duration) -> Vec<T> {
         let (answer, answers) = mpsc::channel();
-        let workers = self.inner.wakes.len();
-        for worker in 0..workers {
-            let listing = Listing { conns_max, answer: answer.clone() };
-            self.inner.shared.exchange.order(worker, Order::List(listing));
+        for worker in 0..self.inner.wakes.len() {
+            self.inner.shared.exchange.order(worker, order(answer.clone()));
         }
         drop(answer);
         let end = Instant::now() + timeout;
         let left = || end.saturating_duration_since(Instant::now());
-        let mut conns = Vec::new();
+        let mut all = Vec::new();
         while let Ok(more) = answers.recv_timeout(left()) {
-            conns.extend(more);
+            all.extend(more);
         }
-        conns.truncate(conns_max);
-        conns
+        all
     }
 
     fn order(&self, order: StopOrder) {

@@ -185,10 +185,19 @@ impl Pool {
         receive_count * RECEIVE_BLOCK_BYTES + self.sized_lent_bytes + self.spare_bytes
     }
 
+    /// Bytes of the free sized blocks.
+    pub(crate) fn spare_bytes(&self) -> usize {
+        self.spare_bytes
+    }
+
+    /// Receive blocks that are not in the pool.
+    pub(crate) fn receive_lent(&self) -> usize {
+        self.receive_lent
+    }
+
     /// Receive blocks that may still be taken.
-    #[cfg(test)]
     pub(crate) fn receive_available(&self) -> usize {
-        self.config.receive_blocks_max - self.receive_lent
+        self.config.receive_blocks_max.saturating_sub(self.receive_lent)
     }
 
     /// Blocks of either kind that are not in the pool.

@@ -75,6 +75,7 @@ impl Builder {
         at_most("subscriptions_max", self.topics.subscriptions_max, 65_535)?;
         at_least("inbox_orders_max", self.topics.inbox_orders_max, 1)?;
         at_least("inbox_bytes_max", self.topics.inbox_bytes_max, 1)?;
+        at_most("closes_kept", limits.closes_kept, 65_536)?;
         let proxy_header = self.proxy_protocol;
         let memory = self.memory;
         Ok(Checked { entrances, proxy_header, limits, cores, memory, memory_bytes_max })

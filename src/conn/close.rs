@@ -6,6 +6,8 @@ use std::io;
 use crate::proto::CloseCode;
 use crate::proto::handshake::UpgradeError;
 
+use super::cause::{CloseCause, ClosedBy};
+
 /// Which side began to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -21,11 +23,25 @@ pub struct Close {
     code: CloseCode,
     reason: String,
     side: Side,
+    cause: CloseCause,
+    /// 0 if there was none.
+    os_error: i32,
 }
 
 impl Close {
-    pub(crate) fn new(code: CloseCode, reason: &str, side: Side) -> Self {
-        Self { code, reason: reason.to_owned(), side }
+    pub(crate) fn new(code: CloseCode, reason: &str, side: Side, cause: CloseCause) -> Self {
+        Self { code, reason: reason.to_owned(), side, cause, os_error: 0 }
+    }
+
+    /// The end of a connection without a Close frame.
+    pub(crate) fn abnormal(side: Side, cause: CloseCause) -> Self {
+        Self::new(CloseCode::ABNORMAL, "", side, cause)
+    }
+
+    /// The same, for an error of the system.
+    pub(crate) fn by_error(mut self, error: &io::Error) -> Self {
+        self.os_error = error.raw_os_error().unwrap_or_default();
+        self
     }
 
     /// The close code: what the peer's Close frame carried, [`CloseCode::NO_STATUS`] if it carried
@@ -43,6 +59,22 @@ impl Close {
     /// Which side began to close.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// Who ended the connection: as [`side`](Self::side), but what broke or stopped without a word
+    /// is told apart from a peer that closed.
+    pub fn by(&self) -> ClosedBy {
+        ClosedBy::of(self.side, self.cause)
+    }
+
+    /// Why it ended.
+    pub fn cause(&self) -> CloseCause {
+        self.cause
+    }
+
+    /// The number of the system's error (`errno`) if the connection broke by one.
+    pub fn os_error(&self) -> Option<i32> {
+        (self.os_error != 0).then_some(self.os_error)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::proto::{CloseCode, Header, LimitExceeded, Opcode, Violation, close, m
 
 use super::inbox::{Collected, Inbox};
 use super::message::{InPlace, MessageKind, Source};
-use super::{Connection, Core, Phase, Side};
+use super::{Close, CloseCause, Connection, Core, Phase, Side};
 
 /// How far a received block has been worked through.
 ///
@@ -377,10 +377,11 @@ impl Connection {
         let decoded = close::decode(payload)?;
         let (code, reason) = decoded.unwrap_or((CloseCode::NO_STATUS, ""));
         if self.phase == Phase::Closing {
-            self.end(code, reason, Side::Local, core);
+            let cause = self.ending_cause(CloseCause::Application);
+            self.end(Close::new(code, reason, Side::Local, cause), core);
         } else {
             self.push_control(Opcode::Close, payload, core);
-            self.end(code, reason, Side::Peer, core);
+            self.end(Close::new(code, reason, Side::Peer, CloseCause::Peer), core);
         }
         self.drain(core.limits.timeouts.close, core);
         Ok(())

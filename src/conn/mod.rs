@@ -18,6 +18,7 @@
 //! INVARIANT: the application is told exactly once how a connection ended that it knows of
 //! (`poll_ending`): each that was open, and in the client role also each that never opened.
 
+mod cause;
 mod close;
 mod compress;
 mod core;
@@ -36,6 +37,7 @@ mod tests;
 mod timers;
 mod tls;
 
+pub use cause::{CloseCause, ClosedBy};
 pub use close::{Close, ConnectError, Side};
 pub use message::{Message, MessageKind};
 pub use send::{SendError, SendStatus};
@@ -153,6 +155,8 @@ struct Extras {
     /// The PROXY header, as long as it is not complete.
     proxy_header: Option<Vec<u8>>,
     client: Client,
+    /// Why our Close frame was queued, while the peer's is awaited.
+    closing: Option<CloseCause>,
     /// How it ended, until the application is told.
     ending: Option<Ending>,
     /// Bytes that may still be dropped before the peer is cut off.
@@ -195,25 +199,31 @@ impl Connection {
     /// Starts the closing handshake (RFC 6455 §7.1.2). The application hears of the end when the
     /// peer has answered, or has failed to in time.
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str, core: &mut Core) {
+        self.begin_close(code, reason, CloseCause::Application, core);
+    }
+
+    /// The closing handshake, for this reason.
+    fn begin_close(&mut self, code: CloseCode, reason: &str, cause: CloseCause, core: &mut Core) {
         if self.phase != Phase::Open {
             return;
         }
         self.push_close(code, reason, core);
         self.abandon_message(core);
         self.phase = Phase::Closing;
+        self.extras_mut().closing = Some(cause);
         self.deadline = core.now.after(core.limits.timeouts.close);
     }
 
     /// The application's handler panicked, or our own policy ends this connection: a Close frame
     /// with `code` is the last thing it says.
-    pub(crate) fn fail(&mut self, code: CloseCode, core: &mut Core) {
+    pub(crate) fn fail(&mut self, code: CloseCode, cause: CloseCause, core: &mut Core) {
         match self.phase {
             Phase::Open => self.push_close(code, "", core),
             Phase::Handshake | Phase::Closing => {}
             Phase::Draining | Phase::Lingering | Phase::Ended => return,
         }
         core.metrics.count_failure(code.as_u16());
-        self.end(code, "", Side::Local, core);
+        self.end(Close::new(code, "", Side::Local, cause), core);
         self.drain(core.limits.timeouts.linger, core);
     }
 
@@ -221,21 +231,22 @@ impl Connection {
     pub(crate) fn retire(&mut self, code: CloseCode, core: &mut Core) {
         match self.phase {
             Phase::Handshake => self.refuse(Refusal::Overloaded, core),
-            Phase::Open => self.close(code, "", core),
+            Phase::Open => self.begin_close(code, "", CloseCause::Shutdown, core),
             Phase::Closing | Phase::Draining | Phase::Lingering | Phase::Ended => {}
         }
     }
 
     /// The server has stopped waiting.
     pub(crate) fn cut_off(&mut self, core: &mut Core) {
-        self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+        let cause = self.ending_cause(CloseCause::Shutdown);
+        self.end(Close::abnormal(Side::Local, cause), core);
         self.reset = self.outbox.is_some();
         self.phase = Phase::Ended;
     }
 
     /// The application gives the connection up without a word.
     pub(crate) fn abort(&mut self, core: &mut Core) {
-        self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+        self.end(Close::abnormal(Side::Local, CloseCause::Application), core);
         self.reset = true;
         self.phase = Phase::Ended;
     }
@@ -262,7 +273,8 @@ impl Connection {
             Phase::Handshake => self.never_open(ConnectError::ClosedEarly),
             // The peer may still read (row TC08): what is queued leaves first.
             Phase::Open | Phase::Closing => {
-                self.end(CloseCode::ABNORMAL, "", self.ending_side(), core);
+                let cause = self.ending_cause(CloseCause::Eof);
+                self.end(Close::abnormal(self.ending_side(), cause), core);
                 self.drain(core.limits.timeouts.close, core);
             }
             Phase::Lingering => self.phase = Phase::Ended,
@@ -276,7 +288,8 @@ impl Connection {
             self.never_open(ConnectError::Connect(error));
             return;
         }
-        self.end(CloseCode::ABNORMAL, "", self.ending_side(), core);
+        let cause = self.ending_cause(CloseCause::of_error(&error));
+        self.end(Close::abnormal(self.ending_side(), cause).by_error(&error), core);
         self.phase = Phase::Ended;
     }
 
@@ -421,7 +434,7 @@ impl Connection {
             Failure::Violation(violation) => violation.close_code(),
             Failure::Limit(limit) => limit.close_code(),
         };
-        self.fail(code, core);
+        self.fail(code, failure.into(), core);
     }
 
     /// Who began to close, if the peer is gone now.
@@ -429,12 +442,17 @@ impl Connection {
         if self.phase == Phase::Closing { Side::Local } else { Side::Peer }
     }
 
+    /// Why we began to close, or else this.
+    fn ending_cause(&self, otherwise: CloseCause) -> CloseCause {
+        let closing = self.extras.as_ref().and_then(|extras| extras.closing);
+        closing.filter(|_| self.phase == Phase::Closing).unwrap_or(otherwise)
+    }
+
     /// Records the end, for the application.
-    fn end(&mut self, code: CloseCode, reason: &str, side: Side, core: &mut Core) {
+    fn end(&mut self, close: Close, core: &mut Core) {
         self.abandon_message(core);
         if matches!(self.phase, Phase::Open | Phase::Closing) {
-            let ending = &mut self.extras_mut().ending;
-            ending.get_or_insert_with(|| Ending::Closed(Close::new(code, reason, side)));
+            self.extras_mut().ending.get_or_insert(Ending::Closed(close));
         }
     }
 

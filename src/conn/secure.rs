@@ -6,10 +6,10 @@
 
 use crate::buf::{Block, Segment};
 use crate::policy::Ticks;
-use crate::proto::{CloseCode, Role};
+use crate::proto::Role;
 
 use super::tls::{Opened, Plaintext, Tls};
-use super::{ConnectError, Connection, Core, Input, Phase, Side};
+use super::{Close, CloseCause, ConnectError, Connection, Core, Input, Phase, Side};
 
 impl Connection {
     /// Speaks TLS from the first byte on. Call it before anything is received.
@@ -122,7 +122,7 @@ impl Connection {
             let error = error.map_or_else(String::new, ToString::to_string);
             self.never_open(ConnectError::Tls(error));
         }
-        self.end(CloseCode::ABNORMAL, "", Side::Peer, core);
+        self.end(Close::abnormal(Side::Peer, CloseCause::Tls), core);
         if let Some(outbox) = &mut self.outbox {
             outbox.drop_plaintext(&mut core.pool);
             if outbox.is_empty() {

@@ -3,7 +3,7 @@
 use crate::policy::{Tick, Ticks};
 use crate::proto::{CloseCode, LimitExceeded, Opcode};
 
-use super::{Connection, Core, Phase, Side};
+use super::{Close, CloseCause, Connection, Core, Phase, Side};
 
 impl Connection {
     /// Something was due at `next_deadline`.
@@ -15,7 +15,7 @@ impl Connection {
             Phase::Handshake => self.handle_handshake_timeout(core),
             Phase::Open => self.handle_open_deadline(core),
             Phase::Closing => {
-                self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+                self.end(Close::abnormal(Side::Local, CloseCause::CloseTimeout), core);
                 self.phase = Phase::Ended;
                 self.reset = true;
             }
@@ -78,7 +78,8 @@ impl Connection {
         let stalled = self.outbox.as_ref().and_then(|outbox| outbox.stalled_since());
         let pong_missed = !self.receive_paused && self.deadline <= core.now;
         if pong_missed || passed(stalled, timeouts.write_stall) {
-            self.end(CloseCode::ABNORMAL, "", Side::Local, core);
+            let cause = if pong_missed { CloseCause::PongTimeout } else { CloseCause::WriteStall };
+            self.end(Close::abnormal(Side::Local, cause), core);
             self.phase = Phase::Ended;
             self.reset = true;
             return;
@@ -88,11 +89,11 @@ impl Connection {
             return;
         }
         if timeouts.idle.is_some_and(|idle| passed(Some(self.heard_at), idle)) {
-            self.fail(CloseCode::GOING_AWAY, core);
+            self.fail(CloseCode::GOING_AWAY, CloseCause::IdleTimeout, core);
             return;
         }
         if self.expires_at().is_some_and(|at| at <= core.now) {
-            self.close(CloseCode::GOING_AWAY, "lifetime", core);
+            self.begin_close(CloseCode::GOING_AWAY, "lifetime", CloseCause::Lifetime, core);
             return;
         }
         if self.receive_paused {

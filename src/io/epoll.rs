@@ -27,7 +27,7 @@ use super::listeners::{LISTENERS_MAX, Listeners};
 use super::socket;
 use super::table::{DONE, FAILED, Next, SENDING, STARVED_WAIT_MAX, Table, WATCHED, WATCHED_WRITE};
 use super::wake::Wake;
-use super::{Closing, Completion, Driver, Outgoing, Patience, Token};
+use super::{Closing, Completion, Driver, Health, Outgoing, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
 /// Events taken from the kernel at once.
@@ -50,6 +50,7 @@ pub(crate) struct EpollDriver {
     state: State,
     /// The last wait returned for queued completions alone, without a look at the sockets.
     looked_away: bool,
+    wait_count: u64,
 }
 
 /// All but the events, so that these can be gone through while they are handled.
@@ -91,7 +92,7 @@ impl EpollDriver {
             wake: setup.wake,
         };
         let events = Events::with_capacity(EVENTS_PER_WAIT_MAX);
-        Ok(Self { events, state, looked_away: false })
+        Ok(Self { events, state, looked_away: false, wait_count: 0 })
     }
 }
 
@@ -166,6 +167,15 @@ impl Driver for EpollDriver {
         socket::peer_addr(fd)
     }
 
+    fn round_trip(&self, token: Token) -> Option<Duration> {
+        socket::round_trip(self.state.table.fd(token)?)
+    }
+
+    fn health(&self) -> Health {
+        let receives_parked = self.state.table.parked_count();
+        Health { waits: self.wait_count, receives_parked, ..Health::default() }
+    }
+
     fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<OwnedFd>> {
         self.state.poll_completion(pool)
     }
@@ -179,6 +189,7 @@ impl Driver for EpollDriver {
             return Ok(());
         }
         self.looked_away = false;
+        self.wait_count += 1;
         let timeout = self.state.cap_timeout(timeout, has_news);
         let timeout = self.state.wait_exactly(timeout)?;
         match self.state.poll.poll(&mut self.events, timeout) {

@@ -85,6 +85,21 @@ pub(crate) enum Closing {
     Reset,
 }
 
+/// What a driver has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// System calls that submit, or wait for something to happen.
+    pub(crate) waits: u64,
+    /// Operations that the kernel has taken from a ring.
+    pub(crate) submissions: u64,
+    /// How often the kernel had more completions than room (row U05).
+    pub(crate) completion_overflows: u64,
+    /// How often there was no room for an operation, so that it had to wait for an enter (row U06).
+    pub(crate) submission_stalls: u64,
+    /// How often a receive had to wait for a free block (row U03).
+    pub(crate) receives_parked: u64,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub(crate) enum Completion<S> {
@@ -207,6 +222,12 @@ pub(crate) trait Driver {
 
     /// The address of the peer, asked of the kernel (nothing is stored).
     fn peer_addr(&self, token: Token) -> io::Result<PeerAddr>;
+
+    /// The kernel's estimate of the round trip to the peer, if it has one.
+    fn round_trip(&self, token: Token) -> Option<Duration>;
+
+    /// What was counted so far. No system call.
+    fn health(&self) -> Health;
 
     /// The next thing that happened, if it can be had without waiting.
     fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<Self::Socket>>;

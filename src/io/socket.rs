@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 
 use super::addr::{PeerAddr, UnixCredentials};
 use super::unix::SocketFile;
@@ -151,9 +151,29 @@ pub(super) fn reset_on_close(fd: BorrowedFd<'_>) {
     let _ = sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO));
 }
 
+/// The kernel's smoothed estimate of the round trip, if this is TCP and there was a trip.
+pub(super) fn round_trip(fd: BorrowedFd<'_>) -> Option<std::time::Duration> {
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).expect("some hundred bytes");
+    let (level, name, place) = (libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast());
+    // SAFETY: the socket is open for the call, `place` points to the `len` bytes of `info`, and
+    // `len` outlives the call.
+    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, place, &raw mut len) };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: it was zeroed, and its fields are numbers, so it is valid however much the kernel
+    // has written.
+    let info = unsafe { info.assume_init() };
+    (info.tcpi_rtt > 0).then(|| std::time::Duration::from_micros(info.tcpi_rtt.into()))
+}
+
 /// The address of the peer of a connection, or who the peer is.
 pub(super) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<PeerAddr> {
-    let addr = SockRef::from(&fd).peer_addr()?;
+    let addr = match SockRef::from(&fd).peer_addr() {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => former_peer(fd)?,
+        other => other?,
+    };
     if let Some(addr) = addr.as_socket() {
         return Ok(PeerAddr::Tcp(addr));
     }
@@ -161,6 +181,34 @@ pub(super) fn peer_addr(fd: BorrowedFd<'_>) -> io::Result<PeerAddr> {
         return credentials(fd).map(PeerAddr::Unix);
     }
     Err(io::Error::other("the peer has no address"))
+}
+
+/// The address of a peer that is gone: the socket still knows it, although `getpeername` does not
+/// tell.
+fn former_peer(fd: BorrowedFd<'_>) -> io::Result<SockAddr> {
+    // This option wants to be asked for no more bytes than the address has.
+    former_peer_of(fd, size_of::<libc::sockaddr_in6>())
+        .or_else(|_| former_peer_of(fd, size_of::<libc::sockaddr_in>()))
+}
+
+fn former_peer_of(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<SockAddr> {
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERNAME);
+    let mut asked = libc::socklen_t::try_from(bytes).expect("an address is short");
+    let ask = |place: *mut SockAddrStorage, len: *mut libc::socklen_t| {
+        // SAFETY: the socket is open for the call, and `place` has room for any address, so for the
+        // `asked` bytes that the kernel may write.
+        let result =
+            unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, place.cast(), &raw mut asked) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `try_init` lends a place for the length.
+        unsafe { *len = asked };
+        Ok(())
+    };
+    // SAFETY: where `ask` succeeds, the kernel has written an address of that length.
+    let ((), addr) = unsafe { SockAddr::try_init(ask) }?;
+    Ok(addr)
 }
 
 /// Who connected to a Unix socket.

@@ -128,6 +128,8 @@ impl Place {
 pub(super) struct Table<S> {
     entries: Vec<Entry>,
     line: VecDeque<Token>,
+    /// How often who was next had to wait for a block.
+    parked_count: u64,
     /// What the worker has still to be told.
     queue: VecDeque<Completion<S>>,
     targets: HashMap<u32, Place>,
@@ -145,6 +147,7 @@ impl<S> Table<S> {
         Self {
             entries: Vec::with_capacity(conns_max.min(RESERVED_MAX) as usize),
             line: VecDeque::new(),
+            parked_count: 0,
             queue: VecDeque::new(),
             targets: HashMap::new(),
             in_a_row: (u32::MAX, 0),
@@ -232,6 +235,11 @@ impl<S> Table<S> {
         !self.line.is_empty()
     }
 
+    /// How often who was next had to wait for a block.
+    pub(super) fn parked_count(&self) -> u64 {
+        self.parked_count
+    }
+
     /// How many stand in line: one round.
     pub(super) fn line_len(&self) -> usize {
         self.line.len()
@@ -250,6 +258,7 @@ impl<S> Table<S> {
             let Some(place) = place else {
                 self.line.push_front(token);
                 self.set(token, QUEUED);
+                self.parked_count += 1;
                 return Next::Starved;
             };
             self.clear(token, READY);

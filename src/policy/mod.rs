@@ -59,6 +59,8 @@ pub(crate) struct Limits {
     pub(crate) handshakes_max: usize,
     /// Of these, connections that have not finished their TLS handshake.
     pub(crate) tls_handshakes_max: usize,
+    /// Connections that have ended of which one worker keeps a record.
+    pub(crate) closes_kept: usize,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
 }
@@ -158,6 +160,7 @@ impl Default for Limits {
             conns_max: 1 << 20,
             handshakes_max: 4096,
             tls_handshakes_max: 256,
+            closes_kept: 256,
             timeouts: Timeouts::default(),
         }
     }

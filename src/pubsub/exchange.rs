@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::close_record::CloseRecord;
 use crate::conn::MessageKind;
 use crate::handler::{ConnId, ConnInfo};
 use crate::proto::CloseCode;
@@ -38,6 +39,7 @@ pub(crate) enum Order {
     Send { id: ConnId, kind: MessageKind, payload: Box<[u8]> },
     Close { id: ConnId, code: CloseCode, reason: Box<str> },
     List(Listing),
+    ListCloses(ClosesListing),
 }
 
 /// Asks a core for some of its connections.
@@ -45,6 +47,13 @@ pub(crate) enum Order {
 pub(crate) struct Listing {
     pub(crate) conns_max: usize,
     pub(crate) answer: Sender<Vec<ConnInfo>>,
+}
+
+/// Asks a core for the newest of its connections that have ended.
+#[derive(Debug)]
+pub(crate) struct ClosesListing {
+    pub(crate) records_max: usize,
+    pub(crate) answer: Sender<Vec<CloseRecord>>,
 }
 
 /// Chooses the policy of a topic.
@@ -324,7 +333,7 @@ impl Order {
             Self::Publish(publication) => publication.payload.len(),
             Self::Send { payload, .. } => payload.len(),
             Self::Close { reason, .. } => reason.len(),
-            Self::List(_) => 0,
+            Self::List(_) | Self::ListCloses(_) => 0,
         }
     }
 
@@ -333,7 +342,7 @@ impl Order {
         match self {
             Self::Publish(publication) => publication.finish_core(),
             // Whoever listens for an answer hears that there is none.
-            Self::Send { .. } | Self::Close { .. } | Self::List(_) => {}
+            Self::Send { .. } | Self::Close { .. } | Self::List(_) | Self::ListCloses(_) => {}
         }
     }
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
-pub(crate) use exchange::{Exchange, Listing, Order, TopicSettings};
+pub(crate) use exchange::{ClosesListing, Exchange, Listing, Order, TopicSettings};
 pub(crate) use log::{Form, Share};
 pub use name::InvalidTopic;
 pub use payload::Payload;

@@ -6,7 +6,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::buf::Block;
-use crate::conn::{Collected, Core, Ending, Event, Input, Message, Phase, Plaintext, Source};
+use crate::conn::{
+    CloseCause, Collected, Core, Ending, Event, Input, Message, Phase, Plaintext, Source,
+};
 use crate::handler::Conn;
 use crate::io::{Completion, Driver, Token};
 use crate::proto::CloseCode;
@@ -162,7 +164,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, topics, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.open(&mut conn))).is_err() {
-            entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+            entry.connection.fail(CloseCode::INTERNAL_ERROR, CloseCause::Panic, core);
         }
     }
 
@@ -173,7 +175,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, topics, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.writable(&mut conn))).is_err() {
-            entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+            entry.connection.fail(CloseCode::INTERNAL_ERROR, CloseCause::Panic, core);
             self.tell_ending(token.index);
         }
     }
@@ -188,7 +190,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, topics, state, peer: driver };
         if catch_unwind(AssertUnwindSafe(|| application.message(&mut conn, message))).is_err() {
-            entry.connection.fail(CloseCode::INTERNAL_ERROR, core);
+            entry.connection.fail(CloseCode::INTERNAL_ERROR, CloseCause::Panic, core);
         }
     }
 
@@ -209,7 +211,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Tells the application how a connection ended, if it has.
     pub(super) fn tell_ending(&mut self, index: u32) {
-        let Self { table, core, application, driver, topics, .. } = self;
+        let Self { table, application, .. } = self;
         let Some(entry) = table.get_mut(index as usize) else { return };
         let Some(ending) = entry.connection.poll_ending() else { return };
         let Some(mut state) = entry.state.take() else { return };
@@ -220,8 +222,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 return;
             }
         };
-        core.metrics.closed.add(1);
         let token = Token { index, generation: entry.generation };
+        self.record_close(token, &close);
+        let Self { table, core, application, driver, topics, .. } = self;
+        let Some(entry) = table.get_mut(index as usize) else { return };
         let connection = &mut entry.connection;
         let mut conn = Conn { token, connection, core, topics, state: &mut state, peer: driver };
         // The connection is over; a panic has nothing more to end.

@@ -18,9 +18,11 @@ mod admit;
 mod application;
 mod arrival;
 mod clock;
+mod closes;
 mod deadlines;
 mod dispatch;
 mod fanout;
+mod levels;
 mod memory;
 mod reach;
 mod stop;
@@ -49,6 +51,7 @@ use crate::pubsub::{Exchange, Order, TopicSettings, Topics};
 pub(crate) use application::{Application, Dialed, Served};
 pub(crate) use arrival::{Access, Door};
 use clock::Clock;
+use closes::Closes;
 use deadlines::{Deadlines, SweepBudget};
 use memory::MemoryShare;
 use reach::Reach;
@@ -226,6 +229,7 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     trimmed_at: Tick,
     stop: Stop,
     log: LogRates,
+    closes: Closes,
     mailbox: Arc<Mailbox<A::State>>,
     topics: Topics,
     /// Of other threads; empty between turns.
@@ -263,6 +267,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             keys: MaskKeys::default(),
             metrics: post.metrics,
         };
+        let closes = Closes::new(core.limits.closes_kept);
         let topics = Topics::new(post.number, Arc::clone(&shared.exchange));
         let mailbox = Arc::new(Mailbox::new(driver.wake_handle()));
         Self {
@@ -280,6 +285,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             trimmed_at: Tick(0),
             stop: Stop::default(),
             log: LogRates { broke: LogRate::new(Tick(0)), accept_failed: LogRate::new(Tick(0)) },
+            closes,
             mailbox,
             topics,
             orders: Vec::new(),
@@ -322,14 +328,6 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         self.look_after_memory();
         self.report();
         Ok(self.advance_stop())
-    }
-
-    /// Shows others what this turn was like.
-    fn report(&self) {
-        let metrics = &self.core.metrics;
-        metrics.queued_bytes.set(self.core.queued_bytes as u64);
-        metrics.published.set(self.topics.published_count());
-        metrics.count_turn(self.driver.now().saturating_duration_since(self.clock.now()));
     }
 
     /// Lets the application act of its own accord.
@@ -461,10 +459,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             self.trimmed_at = self.core.now;
             self.trim_memory();
             self.topics.handle_second();
-            let metrics = &self.core.metrics;
-            metrics.topics.set(self.topics.topic_count() as u64);
-            metrics.subscriptions.set(self.topics.subscription_count() as u64);
-            metrics.held_bytes.set(self.held_bytes() as u64);
+            self.report_levels();
         }
     }
 

@@ -1,6 +1,6 @@
 //! The closing handshake, and failing (rows CL and R6).
 
-use crate::conn::{MessageKind, Phase, SendError, Side};
+use crate::conn::{CloseCause, MessageKind, Phase, SendError, Side};
 
 use super::rig::{Rig, Window, echo, listen};
 use super::ways::{assert_fails, echoed};
@@ -161,7 +161,7 @@ fn cl08_reading_goes_on_after_a_failure_so_that_no_reset_destroys_the_close_fram
     rig.window = Window::Room(10);
     rig.act(|connection, core| connection.send(MessageKind::Binary, &[0; 100_000], core)).unwrap();
     assert!(rig.paused);
-    rig.act(|connection, core| connection.fail(1011.into(), core));
+    rig.act(|connection, core| connection.fail(1011.into(), CloseCause::Panic, core));
     rig.receive(&masked(TEXT, b"unread"));
     rig.window = Window::Wide;
     rig.act(|_, _| ());
@@ -189,7 +189,7 @@ fn cl09_calls_after_the_end_say_so_and_do_nothing() {
         assert_eq!(sent, Err(SendError::Closed));
         rig.act(|connection, core| connection.close(1001.into(), "again", core));
         if phase != Phase::Closing {
-            rig.act(|connection, core| connection.fail(1011.into(), core));
+            rig.act(|connection, core| connection.fail(1011.into(), CloseCause::Panic, core));
         }
         assert_eq!((&rig.output, rig.connection.phase()), (&output, phase));
         rig.release();
@@ -199,7 +199,7 @@ fn cl09_calls_after_the_end_say_so_and_do_nothing() {
 #[test]
 fn r1_panic_of_the_application_ends_the_connection_with_1011() {
     let mut rig = Rig::open(listen);
-    rig.act(|connection, core| connection.fail(1011.into(), core));
+    rig.act(|connection, core| connection.fail(1011.into(), CloseCause::Panic, core));
     assert_eq!((&rig.output, rig.shut), (&plain_close(1011), true));
     let close = &rig.release().0[0];
     assert_eq!((close.code().as_u16(), close.side()), (1011, Side::Local));

@@ -1,7 +1,7 @@
 //! Streams of frames, right and wrong, at random: the answer never depends on the cuts (row R7), and
 //! nothing panics or is left behind (row R1).
 
-use crate::conn::{Connection, Core, Message, MessageKind};
+use crate::conn::{CloseCause, Connection, Core, Message, MessageKind};
 
 use super::rig::{Outcome, Rig, Window, echo};
 use super::ways::{random_cuts, repeat};
@@ -19,7 +19,7 @@ fn moody(connection: &mut Connection, core: &mut Core, message: Message<'_>) {
             echo(connection, core, message);
         }
         Some(64..=70) => connection.close(4000.into(), "enough", core),
-        Some(71) => connection.fail(1011.into(), core),
+        Some(71) => connection.fail(1011.into(), CloseCause::Panic, core),
         Some(72..=90) => {}
         Some(91..) | None => echo(connection, core, message),
     }

@@ -1,6 +1,6 @@
 //! Messages larger than a block, and the receives that go straight to their place.
 
-use crate::conn::{MessageKind, Phase};
+use crate::conn::{CloseCause, MessageKind, Phase};
 use crate::policy::Limits;
 
 use super::rig::{Rig, Window, echo, listen};
@@ -175,7 +175,7 @@ fn connection_that_ends_during_a_direct_receive_gives_its_block_back() {
         |rig| rig.receive_end(),
         |rig| rig.break_off(),
         |rig| rig.act(|connection, core| connection.close(1000.into(), "", core)),
-        |rig| rig.act(|connection, core| connection.fail(1011.into(), core)),
+        |rig| rig.act(|connection, core| connection.fail(1011.into(), CloseCause::Panic, core)),
         |rig| rig.sleep(8 * 100),
     ];
     for end in ends {
@@ -201,7 +201,7 @@ fn r5_bytes_of_a_direct_receive_count_as_dropped_ones() {
     let mut rig = Rig::open_within(listen, limits(1 << 20));
     let begun = if cfg!(miri) { LARGE_FOR_MIRI } else { 140_000 };
     rig.receive(&message[..begun]);
-    rig.act(|connection, core| connection.fail(1011.into(), core));
+    rig.act(|connection, core| connection.fail(1011.into(), CloseCause::Panic, core));
     rig.receive(&message[begun..begun + 70_000]);
     assert_eq!(rig.closed, Some(false), "64 KiB are enough");
     rig.release();

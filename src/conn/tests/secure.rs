@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::conn::{MessageKind, Tls};
+use crate::conn::{CloseCause, ClosedBy, MessageKind, Tls};
 use crate::policy::Limits;
 
 use super::rig::{Rig, echo, listen};
@@ -192,6 +192,8 @@ fn damaged_record_ends_the_connection_with_an_alert() {
     server.receive(&bytes);
     assert!(server.messages.is_empty());
     assert_eq!(server.closes[0].code().as_u16(), 1006);
+    let (by, cause) = (server.closes[0].by(), server.closes[0].cause());
+    assert_eq!((by, cause), (ClosedBy::Network, CloseCause::Tls));
     client.receive(&server.output.clone());
     assert_eq!(client.closes[0].code().as_u16(), 1006);
     server.receive_end();

@@ -33,7 +33,7 @@ pub(crate) use self::peer::{Net, PeerId};
 use self::world::World;
 use super::addr::PeerAddr;
 use super::wake::Wake;
-use super::{Closing, Completion, Driver, Patience, Token};
+use super::{Closing, Completion, Driver, Health, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
 /// The driver over a simulated network.
@@ -142,6 +142,16 @@ impl<const AT_ONCE: bool> Driver for SimDriver<AT_ONCE> {
         let peer = self.net.0.borrow().peer_of(token).ok_or(Errno::NOTCONN)?;
         let [_, a, b, c] = peer.0.to_be_bytes();
         Ok(PeerAddr::Tcp(([10, a, b, c], 49_152).into()))
+    }
+
+    /// The same for all, so that tests can tell it from nothing.
+    fn round_trip(&self, token: Token) -> Option<Duration> {
+        self.net.0.borrow().peer_of(token).map(|_| Duration::from_millis(20))
+    }
+
+    fn health(&self) -> Health {
+        let stats = self.net.stats();
+        Health { waits: stats.turns, receives_parked: stats.starved, ..Health::default() }
     }
 
     fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<SimSocket>> {

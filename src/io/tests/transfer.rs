@@ -228,6 +228,10 @@ fn u05_u06_tiny_queues_lose_nothing<D: Driver>(make: Make<D>) {
     let knobs = Knobs { ring_entries: 4, receive_blocks_max: 64, ..Knobs::default() };
     let Some(mut rig) = Rig::with(make, knobs) else { return };
     echo_to_peers(&mut rig, 64, 12);
+    let health = rig.driver.health();
+    assert!(health.waits > 0);
+    // epoll has no queues that could be too small.
+    assert_eq!(health.submission_stalls > 0, health.submissions > 0, "{health:?}");
 }
 
 fn u18_greedy_peer_does_not_hold_up_others<D: Driver>(make: Make<D>) {

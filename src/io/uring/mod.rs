@@ -44,7 +44,7 @@ use super::table::{
     STARVED_WAIT_MAX, Table,
 };
 use super::wake::Wake;
-use super::{Closing, Completion, Driver, Patience, Token};
+use super::{Closing, Completion, Driver, Health, Patience, Token};
 use crate::buf::{Block, Pool, Segment};
 
 /// Rounds of receives between two waits, one block for each connection in line: peers that never
@@ -207,6 +207,18 @@ impl Driver for UringDriver {
             return Err(io::ErrorKind::Unsupported.into());
         }
         socket::peer_addr(self.table.fd(token).ok_or(io::ErrorKind::NotConnected)?)
+    }
+
+    fn round_trip(&self, token: Token) -> Option<Duration> {
+        // Options of a socket that has no descriptor cannot be read.
+        if self.slots.is_some() {
+            return None;
+        }
+        socket::round_trip(self.table.fd(token)?)
+    }
+
+    fn health(&self) -> Health {
+        Health { receives_parked: self.table.parked_count(), ..self.ring.health() }
     }
 
     fn poll_completion(&mut self, pool: &mut Pool) -> Option<Completion<Socket>> {

@@ -17,6 +17,8 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 use rustix::io::Errno;
 
+use crate::io::Health;
+
 /// How often an enter is tried that the kernel turns away for lack of room, before the operations
 /// are left for the next turn.
 const ATTEMPTS_MAX: usize = 4;
@@ -28,14 +30,13 @@ pub(super) struct Ring {
     unsubmitted: VecDeque<squeue::Entry>,
     /// Completions that were taken out, so that the kernel has room for more.
     backlog: VecDeque<cqueue::Entry>,
-    /// How often the kernel had more completions than room.
-    overflow_count: u64,
+    health: Health,
 }
 
 impl Ring {
     pub(super) fn new(ring: IoUring) -> Self {
         let (unsubmitted, backlog) = (VecDeque::new(), VecDeque::new());
-        Self { ring, unsubmitted, backlog, overflow_count: 0 }
+        Self { ring, unsubmitted, backlog, health: Health::default() }
     }
 
     /// Adds an operation.
@@ -49,6 +50,7 @@ impl Ring {
         if self.fill() {
             return;
         }
+        self.health.submission_stalls += 1;
         // The error, if it lasts, is the next wait's to report: the operation is kept.
         let _ = self.submit();
     }
@@ -80,8 +82,9 @@ impl Ring {
             return None;
         }
         // The kernel keeps more than there was room for. An enter moves them over.
-        self.overflow_count += 1;
-        tracing::debug!(count = self.overflow_count, "the ring has had more completions than room");
+        self.health.completion_overflows += 1;
+        let count = self.health.completion_overflows;
+        tracing::debug!(count, "the ring has had more completions than room");
         let _ = self.ring.submitter().submit_with_args(0, &SubmitArgs::new());
         self.ring.completion().next()
     }
@@ -89,6 +92,11 @@ impl Ring {
     /// Fills a slot of the file table, at once.
     pub(super) fn update_slot(&self, slot: u32, fd: RawFd) -> io::Result<()> {
         self.ring.submitter().register_files_update(slot, &[fd]).map(|_| ())
+    }
+
+    /// What was counted so far; it knows nothing of receives.
+    pub(super) fn health(&self) -> Health {
+        self.health
     }
 
     /// Whether `next_completion` has something.
@@ -138,7 +146,7 @@ impl Ring {
         }
     }
 
-    fn enter_once(&self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
+    fn enter_once(&mut self, want: usize, timeout: Option<Duration>) -> io::Result<()> {
         let submitter = self.ring.submitter();
         let entered = match timeout.filter(|_| want > 0) {
             None => submitter.submit_with_args(want, &SubmitArgs::new()),
@@ -147,9 +155,14 @@ impl Ring {
                 submitter.submit_with_args(want, &SubmitArgs::new().timespec(&limit))
             }
         };
+        self.health.waits += 1;
         match entered {
+            Ok(submitted) => {
+                self.health.submissions += submitted as u64;
+                Ok(())
+            }
             Err(error) if is_end_of_wait(&error) => Ok(()),
-            other => other.map(|_| ()),
+            Err(error) => Err(error),
         }
     }
 

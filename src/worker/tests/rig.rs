@@ -134,6 +134,9 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
         assert!(self.net.stats().spin_longest <= SPINS_MAX, "the worker spins");
         let stats = self.stats();
         assert_eq!(stats.opened, stats.closed, "each open has its close");
+        assert_eq!(stats.closes.values().sum::<u64>(), stats.closed, "each is counted once");
+        assert_eq!(stats.close_causes.values().sum::<u64>(), stats.closed);
+        self.check_records(&stats);
         let log = self.log.borrow();
         assert!(log.faults.is_empty(), "the application saw: {:#?}", log.faults);
         assert_eq!(log.messages, stats.messages);
@@ -145,6 +148,27 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
             );
         }
         assert_eq!(log.peers.len() as u64, stats.opened);
+    }
+
+    /// One record for each end, and of the code that the application was told.
+    fn check_records(&self, stats: &Stats) {
+        let kept = self.worker.core.limits.closes_kept as u64;
+        let records = self.worker.closes.newest(usize::MAX);
+        assert_eq!(records.len() as u64, stats.closed.min(kept));
+        if stats.closed > kept {
+            return;
+        }
+        let mut names: Vec<_> = records.iter().map(|record| record.id).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), records.len(), "no connection ends twice");
+        let log = self.log.borrow();
+        let closes = log.peers.values().flat_map(|seen| &seen.closes);
+        let mut told: Vec<_> = closes.map(|(code, _)| *code).collect();
+        let mut recorded: Vec<_> = records.iter().map(|record| record.code).collect();
+        told.sort_unstable();
+        recorded.sort_unstable();
+        assert_eq!(told, recorded, "what was told is what was recorded");
     }
 
     /// The worker's own time: without the stretches in which it was stopped.

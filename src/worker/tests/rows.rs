@@ -1,6 +1,7 @@
 //! Single rows of the threat list, each in a network that does just what the row is about.
 
 mod accept;
+mod closes;
 mod fairness;
 mod kernel;
 mod shutdown;

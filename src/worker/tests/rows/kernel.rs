@@ -30,6 +30,8 @@ fn u03_one_block_is_enough_for_everybody() {
     rig.run(millis(500), &mut clients);
     assert_served(&mut rig, &mut clients);
     assert!(rig.net.stats().starved > 20, "blocks were short");
+    rig.run(Duration::from_secs(2), &mut clients);
+    assert!(rig.stats().receives_parked > 20, "and that is counted");
     rig.finish();
 }
 
