@@ -19,6 +19,8 @@ mod certificates;
 #[path = "end_to_end/client.rs"]
 #[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
 mod client;
+#[path = "program/closes.rs"]
+mod closes;
 #[path = "program/doctor.rs"]
 mod doctor;
 #[path = "program/errors.rs"]

@@ -67,6 +67,7 @@ const FLAGS: &[&str] = &[
     "--lifetime-max",
     "--memory-bytes-max",
     "--log",
+    "--log-format",
     "--help",
     "--version",
 ];
@@ -92,6 +93,7 @@ const SERVE_FLAGS: &[&str] = &[
     "--admin",
     "--admin-token",
     "--admin-host",
+    "--closes-kept",
 ];
 
 #[test]

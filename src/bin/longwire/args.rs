@@ -28,8 +28,24 @@ pub(crate) struct Args {
         value_name = "FILTER"
     )]
     pub(crate) log: String,
+    /// How to write the log: text, or json (an object on each line). `--log info,closes=debug` adds a line for each connection that ends and why, at most ten a second from each worker.
+    #[arg(
+        long,
+        global = true,
+        env = "LONGWIRE_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A value of `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What to run.

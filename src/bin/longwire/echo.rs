@@ -7,7 +7,8 @@ use crate::launch::{Launch, Stage, Words, protocol};
 
 /// Runs the server until a signal stops it.
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Error> {
-    let launch = Launch::new(args, |builder| builder)?;
+    // Without a port for administration nobody can ask for them.
+    let launch = Launch::new(args, |builder| builder.closes_kept(0))?;
     let how_to_try = match launch.urls().first() {
         Some(url) => format!(
             "in a browser's console:  ws = new WebSocket('{url}'); \

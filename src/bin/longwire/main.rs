@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use args::{Args, Command};
+use args::{Args, Command, LogFormat};
 
 /// Exit code for a mistake of the user's: an unknown flag, a port in use, a limit too high.
 const EXIT_USAGE: u8 = 2;
@@ -34,14 +34,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return refuse(&error),
     };
-    let level = args.log.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        // Escapes are for eyes; a journal or a file would keep them.
-        .with_ansi(is_for_eyes())
-        .init();
+    log(&args);
     let outcome = match args.command {
         Command::Serve(args) => serve::run(&args),
         Command::Echo(args) => echo::run(&args),
@@ -53,6 +46,21 @@ fn main() -> ExitCode {
             eprintln!("longwire: {error}");
             ExitCode::from(EXIT_USAGE)
         }
+    }
+}
+
+/// Has standard error take the log.
+fn log(args: &Args) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(&args.log)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        // Escapes are for eyes; a journal or a file would keep them.
+        .with_ansi(is_for_eyes());
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        // Programs choose by the target, and find all fields in one object.
+        LogFormat::Json => log.json().flatten_event(true).with_target(true).init(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use longwire::{
-    Accept, CloseCode, Conn, Decision, Error, Handler, Message, PublishError, Request, Response,
-    SubscribeError,
+    Accept, Builder, CloseCode, Conn, Decision, Error, Handler, Message, PublishError, Request,
+    Response, SubscribeError,
 };
 
 use crate::admin::{Admin, Door, Facts};
@@ -16,7 +16,9 @@ use crate::topic::TopicRules;
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let rules = Arc::new(TopicRules::new(&args.topics)?);
     let door = Door::open(&args.admin)?;
-    let launch = Launch::new(&args.server, |builder| rules.apply(&args.topics, builder))?;
+    let adjust =
+        |builder: Builder| rules.apply(&args.topics, builder).closes_kept(args.admin.closes_kept);
+    let launch = Launch::new(&args.server, adjust)?;
     let urls = launch.urls();
     let page = door.as_ref().map(|door| format!("http://{}/", door.addr()));
     let words = Words {

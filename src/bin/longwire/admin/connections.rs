@@ -1,5 +1,7 @@
-//! `GET /connections?limit=N`: some of the open connections.
+//! `GET /connections?limit=N`: some of the open connections; with `closed`, the last that have ended.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use axum::response::Response;
 use longwire::ConnInfo;
 use serde_json::{Value, json};
 
-use super::{Admin, fault, show};
+use super::{Admin, closes, fault, show};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
@@ -17,13 +19,23 @@ const LIMIT_MAX: usize = 1000;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
-    let Some(limit) = limit(query.as_deref().unwrap_or_default()) else {
+    let query = query.unwrap_or_default();
+    let Some(limit) = limit(&query) else {
         let text = format!("limit is a number from 1 to {LIMIT_MAX}");
         return fault(StatusCode::BAD_REQUEST, &text);
     };
-    let listing = tokio::task::spawn_blocking(move || admin.handle.connections(limit, TIMEOUT));
+    let wants_closed = query.split('&').any(|pair| pair == "closed" || pair == "closed=");
+    let listing = tokio::task::spawn_blocking(move || {
+        if wants_closed {
+            return admin.handle.closes(limit, TIMEOUT).iter().map(closes::describe).collect();
+        }
+        let conns = admin.handle.connections(limit, TIMEOUT);
+        // A client that comes back had an end before: it is told beside the new connection.
+        let last_closes = closes::by_address(&admin.handle.closes(LIMIT_MAX, TIMEOUT));
+        conns.iter().map(|conn| describe(conn, &last_closes)).collect()
+    });
     match listing.await {
-        Ok(conns) => show(StatusCode::OK, &conns.iter().map(describe).collect()),
+        Ok(list) => show(StatusCode::OK, &list),
         Err(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "the list could not be made"),
     }
 }
@@ -35,7 +47,7 @@ fn limit(query: &str) -> Option<usize> {
     }
 }
 
-fn describe(conn: &ConnInfo) -> Value {
+fn describe(conn: &ConnInfo, last_closes: &HashMap<IpAddr, Value>) -> Value {
     json!({
         "id": conn.id.to_string(),
         "core": conn.core,
@@ -43,6 +55,7 @@ fn describe(conn: &ConnInfo) -> Value {
         "age_seconds": conn.age.as_secs_f64(),
         "topics": conn.topics,
         "queued_bytes": conn.queued_bytes,
+        "last_close": conn.client_addr.and_then(|addr| last_closes.get(&addr)),
     })
 }
 

@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::{Admin, answer, fault, resident_bytes};
+use super::{Admin, answer, closes, fault, resident_bytes};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper bounds of the classes of [`Stats::turns`], in seconds.
@@ -39,6 +39,19 @@ const COUNTERS: &[Figure] = &[
     ("longwire_sent_bytes", "Payload bytes queued for peers", |stats| stats.sent_bytes),
     ("longwire_messages_dropped", "Messages dropped for slow readers", |stats| stats.dropped),
     ("longwire_messages_published", "Messages of topics taken up", |stats| stats.published),
+    ("longwire_waits", "Calls of io_uring_enter or epoll_wait", |stats| stats.waits),
+    ("longwire_ring_submissions", "Operations that the kernel took from the ring", |stats| {
+        stats.submissions
+    }),
+    ("longwire_ring_completion_overflows", "Completions had no room in the ring", |stats| {
+        stats.completion_overflows
+    }),
+    ("longwire_ring_submission_stalls", "An operation had no room in the ring", |stats| {
+        stats.submission_stalls
+    }),
+    ("longwire_receives_parked", "A receive had to wait for a free block", |stats| {
+        stats.receives_parked
+    }),
 ];
 
 const GAUGES: &[Figure] = &[
@@ -48,6 +61,10 @@ const GAUGES: &[Figure] = &[
     ("longwire_topics", "Topics", |stats| stats.topics),
     ("longwire_subscriptions", "Subscriptions", |stats| stats.subscriptions),
     ("longwire_queue_bytes", "Bytes queued for peers", |stats| stats.queued_bytes),
+    ("longwire_receive_blocks_lent", "Receive blocks in use", |stats| stats.receive_blocks_lent),
+    ("longwire_receive_blocks_free", "Receive blocks left", |stats| stats.receive_blocks_free),
+    ("longwire_pool_bytes", "Bytes of all blocks", |stats| stats.pool_bytes),
+    ("longwire_pool_spare_bytes", "Bytes of free blocks for messages", |stats| stats.spare_bytes),
     ("longwire_held_bytes", "Heap held for connections and topics", |stats| stats.held_bytes),
 ];
 
@@ -98,6 +115,12 @@ impl Collector for Scrape {
             ("longwire_failures", "Connections that the server ended", "code"),
             |stats| stats.failures.iter().map(|(code, n)| (code.to_string(), *n)).collect(),
         )?;
+        self.encode_by_label(
+            &mut encoder,
+            ("longwire_close_causes", "Open connections that ended, by cause", "cause"),
+            |stats| stats.close_causes.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect(),
+        )?;
+        self.encode_closes(&mut encoder)?;
         self.encode_turns(&mut encoder)?;
         gauge(&mut encoder, "longwire_uptime_seconds", "Since the start", self.uptime_seconds)?;
         let ready = i64::from(self.is_ready);
@@ -136,6 +159,21 @@ impl Scrape {
             for (value, count) in counts(stats) {
                 let labels = [("core", core.to_string()), (label, value)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who closed, and with which code.
+    fn encode_closes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("longwire_closes", "Open connections that ended, by side and code");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (core, stats) in self.cores.iter().enumerate() {
+            for ((by, code), count) in &stats.closes {
+                let side = closes::side(by).to_owned();
+                let code = closes::code_label(*code);
+                let labels = [("core", core.to_string()), ("side", side), ("code", code)];
+                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

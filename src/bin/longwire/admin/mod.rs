@@ -3,6 +3,7 @@
 //! It holds few connections, each for a bounded time, with a bounded head and a bounded body. Who may
 //! ask for what is decided in [`guard`] alone, before anything else is looked at.
 
+mod closes;
 mod connections;
 mod guard;
 mod metrics;

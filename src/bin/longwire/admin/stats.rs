@@ -9,7 +9,7 @@ use axum::response::Response;
 use longwire::Stats;
 use serde_json::{Map, Value, json};
 
-use super::{Admin, resident_bytes, show as show_json};
+use super::{Admin, closes, resident_bytes, show as show_json};
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
     let cores = admin.cores();
@@ -47,6 +47,17 @@ fn figures(cores: &[Stats]) -> Map<String, Value> {
             *failures.entry(code.to_string()).or_default() += count;
         }
     }
+    let mut closes: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut close_causes: BTreeMap<&str, u64> = BTreeMap::new();
+    for stats in cores {
+        for ((by, code), count) in &stats.closes {
+            let of_side = closes.entry(closes::side(by)).or_default();
+            *of_side.entry(closes::code_label(*code)).or_default() += count;
+        }
+        for (cause, count) in &stats.close_causes {
+            *close_causes.entry(cause).or_default() += count;
+        }
+    }
     let turn_seconds: f64 = cores.iter().map(|stats| stats.turn_time.as_secs_f64()).sum();
     let mut figures = Map::new();
     for (name, value) in [
@@ -65,6 +76,15 @@ fn figures(cores: &[Stats]) -> Map<String, Value> {
         ("subscriptions", sum(|stats| stats.subscriptions)),
         ("queued_bytes", sum(|stats| stats.queued_bytes)),
         ("held_bytes", sum(|stats| stats.held_bytes)),
+        ("receive_blocks_lent", sum(|stats| stats.receive_blocks_lent)),
+        ("receive_blocks_free", sum(|stats| stats.receive_blocks_free)),
+        ("pool_bytes", sum(|stats| stats.pool_bytes)),
+        ("pool_spare_bytes", sum(|stats| stats.spare_bytes)),
+        ("waits", sum(|stats| stats.waits)),
+        ("submissions", sum(|stats| stats.submissions)),
+        ("completion_overflows", sum(|stats| stats.completion_overflows)),
+        ("submission_stalls", sum(|stats| stats.submission_stalls)),
+        ("receives_parked", sum(|stats| stats.receives_parked)),
         ("turns", sum(|stats| stats.turns.iter().sum())),
     ] {
         figures.insert(name.to_owned(), json!(value));
@@ -72,5 +92,7 @@ fn figures(cores: &[Stats]) -> Map<String, Value> {
     figures.insert("turn_seconds".to_owned(), json!(turn_seconds));
     figures.insert("refusals".to_owned(), json!(refusals));
     figures.insert("failures".to_owned(), json!(failures));
+    figures.insert("closes".to_owned(), json!(closes));
+    figures.insert("close_causes".to_owned(), json!(close_causes));
     figures
 }

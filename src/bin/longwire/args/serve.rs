@@ -16,7 +16,7 @@ Try it:  longwire serve
          and in a shell: curl -d 'hello, all' http://127.0.0.1:9002/topics/lobby
 
 On --listen:  /topics/NAME (what is sent there is sent to all who are there), /echo, /healthz
-On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections?limit=N, /healthz, /readyz
+On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections?limit=N, /connections?closed&limit=N, /healthz, /readyz
 
 Prices, of which only the last counts, from a server that alone may publish:
          longwire serve --publish none --latest prices/ --history prices/=1
@@ -92,6 +92,9 @@ pub(crate) struct AdminArgs {
     /// Name by which browsers may ask for it, beside localhost and IP addresses. May be given several times.
     #[arg(id = "admin_host", long = "admin-host", value_name = "NAME", value_parser = host)]
     pub(crate) hosts: Vec<String>,
+    /// Connections that have ended of which each worker keeps a record for /connections?closed; 0 keeps none.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) closes_kept: usize,
 }
 
 /// A value of `--publish`.
