@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::conn::{CloseCause, ClosedBy};
-use crate::handler::ConnId;
+use crate::conn_info::ConnId;
 use crate::proto::CloseCode;
 
 /// Bytes of a peer's words that are kept (row LC07).

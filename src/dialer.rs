@@ -9,8 +9,9 @@ use std::time::Instant;
 use rustls::pki_types::ServerName;
 
 use crate::conn::{Close, ConnectError, Message, Tls};
+use crate::conn_info::ConnId;
 use crate::error::Error;
-use crate::handler::{Conn, ConnId, Roster};
+use crate::handler::{Conn, Roster};
 use crate::proto::handshake::Upgrade;
 use crate::proto::handshake::extensions::DeflatePolicy;
 use crate::tls::ClientTls;

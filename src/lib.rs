@@ -97,6 +97,7 @@ mod close_record;
 mod compression;
 mod config;
 mod conn;
+mod conn_info;
 mod decision;
 mod dialer;
 mod error;
@@ -119,10 +120,11 @@ pub use config::Builder;
 pub use conn::{
     Close, CloseCause, ClosedBy, ConnectError, Message, MessageKind, SendError, SendStatus, Side,
 };
+pub use conn_info::{ConnId, ConnInfo};
 pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
-pub use handler::{Conn, ConnId, ConnInfo, Conns, Handler};
+pub use handler::{Conn, Conns, Handler};
 pub use io::addr::{InvalidListenAddr, ListenAddr, PeerAddr, UnixCredentials};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};

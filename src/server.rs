@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::close_record::CloseRecord;
 use crate::config::{Builder, Checked, Entrance};
+use crate::conn_info::{ConnId, ConnInfo};
 use crate::error::Error;
-use crate::handler::{ConnId, ConnInfo, Handler};
+use crate::handler::Handler;
 use crate::io::Driver;
 use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend, DriverSetup};

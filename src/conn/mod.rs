@@ -51,6 +51,7 @@ pub(crate) use inbox::{Collected, DirectRoom};
 pub(crate) use message::Source;
 pub(crate) use opening::{Deferred, Terms};
 pub(crate) use outbox::Outbox;
+pub(crate) use send::SharedForm;
 pub(crate) use tls::{Plaintext, Tls};
 
 use std::io;

@@ -1,10 +1,12 @@
 //! What this side says: messages, pings, and the frame that closes.
 
 use std::fmt;
+use std::ops::Range;
+use std::rc::Rc;
 
+use crate::buf::Shared;
 use crate::policy::Overflow;
 use crate::proto::{CloseCode, LimitExceeded, Opcode, Role, close as close_frame};
-use crate::pubsub::{Form, Offer, Share, Taken};
 
 use super::message::InPlace;
 use super::{Connection, Core, MessageKind, Phase};
@@ -41,6 +43,14 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
+/// How frames that several connections are sent are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SharedForm {
+    Plain,
+    /// Compressed where that pays (RFC 7692 §6).
+    Deflated,
+}
+
 impl Connection {
     /// Queues a message. Fragmentation is never needed: a message is one frame.
     pub(crate) fn send(
@@ -71,54 +81,41 @@ impl Connection {
         Ok(self.send_status(core))
     }
 
-    /// Queues messages that others are sent, too.
-    pub(crate) fn take_offer(&mut self, offer: Offer<'_>, core: &mut Core) -> Taken {
-        let Offer { mut share, only_if_idle } = offer;
-        if self.phase != Phase::Open {
-            return Taken::Gone;
+    /// The form of the frames that it can be sent together with others; none if it needs frames of
+    /// its own.
+    pub(crate) fn shared_form(&self) -> Option<SharedForm> {
+        match self.compression {
+            None if self.role == Role::Server => Some(SharedForm::Plain),
+            Some(agreement) if self.role == Role::Server && agreement.is_common() => {
+                Some(SharedForm::Deflated)
+            }
+            Some(_) | None => None,
         }
-        if only_if_idle && self.queued_bytes() > 0 {
-            return Taken::Later;
-        }
-        if self.check_room(share.len(), core).is_err() {
-            return Taken::Refused { taken: 0 };
-        }
-        let form = match self.compression {
-            None if self.role == Role::Server => Form::Plain,
-            Some(agreement) if self.role == Role::Server && agreement.is_common() => Form::Deflated,
-            // It needs frames of its own.
-            Some(_) | None => return self.take_one_by_one(share, core),
-        };
-        if form == Form::Deflated
-            && let Some(agreement) = self.compression
-            && let Some(limits) = core.limits.compression
-        {
-            let engines = &mut core.engines;
-            share.deflate(|payload, out| {
-                let compressed = (payload.len() >= limits.message_bytes_min)
-                    .then(|| engines.compress(payload, agreement, None, &limits))
-                    .flatten();
-                out.extend_from_slice(compressed.unwrap_or_default());
-                compressed.is_some()
-            });
-        }
-        core.metrics.count_sent(share.len(), share.payload_bytes());
-        let Core { pool, outboxes, .. } = core;
-        let outbox = self.outbox_mut(outboxes);
-        share.each_run(form, |memory, range| outbox.push_shared(memory, range, pool));
-        Taken::Queued
     }
 
-    fn take_one_by_one(&mut self, mut share: Share<'_>, core: &mut Core) -> Taken {
-        let (len, mut taken, mut is_full) = (share.len(), 0, false);
-        share.each_message(|publication| {
-            is_full = is_full || self.check_room(len - taken, core).is_err();
-            if !is_full {
-                self.push_message(publication.kind, &publication.payload, core);
-                taken += 1;
-            }
-        });
-        if is_full { Taken::Refused { taken } } else { Taken::Queued }
+    /// Compresses a payload for all whose form is [`SharedForm::Deflated`]. `None` if it is to be sent
+    /// as it is.
+    pub(crate) fn compress_shared<'c>(
+        &self,
+        payload: &[u8],
+        core: &'c mut Core,
+    ) -> Option<&'c [u8]> {
+        let (agreement, limits) = (self.compression?, core.limits.compression?);
+        if payload.len() < limits.message_bytes_min {
+            return None;
+        }
+        core.engines.compress(payload, agreement, None, &limits)
+    }
+
+    /// Queues frames that others are sent, too.
+    pub(crate) fn push_shared(
+        &mut self,
+        memory: &Rc<Shared>,
+        range: Range<usize>,
+        core: &mut Core,
+    ) {
+        let Core { pool, outboxes, .. } = core;
+        self.outbox_mut(outboxes).push_shared(memory, range, pool);
     }
 
     /// Sends a ping with up to 125 bytes of payload, which the peer's pong repeats.
@@ -129,7 +126,7 @@ impl Connection {
     }
 
     /// Queues a message for which there is room.
-    fn push_message(&mut self, kind: MessageKind, payload: &[u8], core: &mut Core) {
+    pub(crate) fn push_message(&mut self, kind: MessageKind, payload: &[u8], core: &mut Core) {
         core.metrics.count_sent(1, payload.len());
         if !self.send_compressed(kind, payload, core) {
             let mask = self.mask(core);
@@ -180,7 +177,7 @@ impl Connection {
 
     /// Whether something more may be queued; does what the policy asks for if not: so many messages
     /// are lost then.
-    fn check_room(&mut self, messages: usize, core: &mut Core) -> Result<(), SendError> {
+    pub(crate) fn check_room(&mut self, messages: usize, core: &mut Core) -> Result<(), SendError> {
         if self.queued_bytes() < core.limits.send_bytes_max {
             return Ok(());
         }

@@ -19,7 +19,7 @@ use std::sync::mpsc::Sender;
 
 use crate::close_record::CloseRecord;
 use crate::conn::MessageKind;
-use crate::handler::{ConnId, ConnInfo};
+use crate::conn_info::{ConnId, ConnInfo};
 use crate::proto::CloseCode;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Wake};
 

@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buf::Shared;
+use crate::conn::SharedForm;
 use crate::proto::{Header, encoder};
 
 use super::Publication;
@@ -57,14 +58,6 @@ struct Batch {
 struct OpenBatch {
     entries: Vec<Entry>,
     frames: Vec<u8>,
-}
-
-/// How messages are sent to a subscriber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    Plain,
-    /// Compressed where that pays (RFC 7692 §6).
-    Deflated,
 }
 
 #[derive(Debug)]
@@ -246,7 +239,7 @@ impl Batch {
             let payload = if rsv1 { &compressed[..] } else { payload };
             let header = Header { rsv1, ..Header::whole(kind.opcode(), None, payload.len()) };
             append_frame(&mut frames, &header, payload);
-            entry.ends[Form::Deflated as usize] = frames.len();
+            entry.ends[SharedForm::Deflated as usize] = frames.len();
         }
         frames.shrink_to_fit();
         self.deflated = Some(Shared::new(frames, alive_bytes));
@@ -259,7 +252,7 @@ impl Batch {
     }
 
     /// Where the frames of these entries lie.
-    fn bytes_of(&self, part: Range<usize>, form: Form) -> Range<usize> {
+    fn bytes_of(&self, part: Range<usize>, form: SharedForm) -> Range<usize> {
         let end_of = |index: usize| self.entries[index].ends[form as usize];
         let start = if part.start == 0 { 0 } else { end_of(part.start - 1) };
         start..end_of(part.end - 1)
@@ -296,13 +289,17 @@ impl Share<'_> {
     }
 
     /// Its frames, each run of them as a part of some memory.
-    pub(crate) fn each_run(&mut self, form: Form, mut act: impl FnMut(&Rc<Shared>, Range<usize>)) {
+    pub(crate) fn each_run(
+        &mut self,
+        form: SharedForm,
+        mut act: impl FnMut(&Rc<Shared>, Range<usize>),
+    ) {
         let Self { log, range } = self;
         for batch in batches_of(&mut log.batches, range) {
             let part = batch.overlap(range);
             let memory = match form {
-                Form::Plain => &batch.plain,
-                Form::Deflated => batch.deflated.as_ref().expect("it was made before"),
+                SharedForm::Plain => &batch.plain,
+                SharedForm::Deflated => batch.deflated.as_ref().expect("it was made before"),
             };
             act(memory, batch.bytes_of(part, form));
         }

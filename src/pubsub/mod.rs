@@ -13,6 +13,7 @@ mod log;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
 mod name;
+mod offer;
 mod payload;
 mod policy;
 mod publication;
@@ -31,14 +32,15 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 pub(crate) use exchange::{ClosesListing, Exchange, Listing, Order, TopicSettings};
-pub(crate) use log::{Form, Share};
+#[cfg(any(test, fuzzing))]
+pub(crate) use log::Share;
 pub use name::InvalidTopic;
+pub(crate) use offer::{Offer, Taken};
 pub use payload::Payload;
 pub use policy::{SlowReaders, TopicPolicy};
 pub(crate) use publication::Publication;
 pub use publication::{Delivery, Receipt};
 use topic::Topic;
-pub(crate) use topic::{Offer, Taken};
 
 /// Subscribers served of one topic before it is another's turn.
 const SLICE_LEN: usize = 256;

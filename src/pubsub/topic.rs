@@ -13,8 +13,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::log::{Log, Share, precedes};
-use super::{SlowReaders, TopicPolicy, make_room};
+use super::log::{Log, precedes};
+use super::{Offer, SlowReaders, Taken, TopicPolicy, make_room};
 
 /// A topic with subscribers on this core, or with a history.
 #[derive(Debug)]
@@ -55,27 +55,6 @@ struct Pass {
     cursor: usize,
     /// Of those that were, how many took all of it; others are counted as they are served.
     queued: usize,
-}
-
-/// What has become of a share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It is queued.
-    Queued,
-    /// There was room for so many of its first messages, and no more; the others are lost.
-    Refused { taken: usize },
-    /// The connection is to be asked again when what is before it has left.
-    Later,
-    /// The connection is not open any more.
-    Gone,
-}
-
-/// What is asked of a connection.
-#[derive(Debug)]
-pub(crate) struct Offer<'a> {
-    pub(crate) share: Share<'a>,
-    /// Only if everything before it has left already.
-    pub(crate) only_if_idle: bool,
 }
 
 impl Topic {

@@ -5,7 +5,7 @@
 
 use crate::close_record::{CloseRecord, CloseRing, legible};
 use crate::conn::Close;
-use crate::handler::ConnId;
+use crate::conn_info::ConnId;
 use crate::io::{Driver, Token};
 use crate::policy::{LogRate, Tick};
 use crate::pubsub::ClosesListing;

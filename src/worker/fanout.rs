@@ -1,7 +1,7 @@
 //! What comes to connections from elsewhere: messages of topics, and orders of other threads.
 
 use crate::conn::{Connection, Core, Phase};
-use crate::handler::{ConnId, ConnInfo};
+use crate::conn_info::{ConnId, ConnInfo};
 use crate::io::{Driver, Token};
 use crate::pubsub::{Listing, Order, Taken};
 
@@ -24,7 +24,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             let Self { topics, table, core, lent, .. } = self;
             let lost = topics.serve(DELIVERIES_AT_ONCE, |conn, offer| {
                 let Some(entry) = table.get_mut(conn as usize) else { return Taken::Gone };
-                let taken = entry.connection.take_offer(offer, core);
+                let taken = offer.make(&mut entry.connection, core);
                 if taken != Taken::Later {
                     lent.push(conn);
                 }

@@ -11,8 +11,9 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::conn::{Connection, Core, Phase};
+use crate::conn_info::ConnId;
 use crate::dialer::{Dialing, Target};
-use crate::handler::{Conn, ConnId, Roster};
+use crate::handler::{Conn, Roster};
 use crate::io::{Driver, Outgoing, Token, socket};
 use crate::pubsub::{Payload, PublishError, Receipt, Topics};
 

@@ -23,7 +23,7 @@ fn offer(rig: &mut Rig, messages: &[usize]) -> Vec<Delivery> {
     topics.subscribe(0, "a").unwrap();
     let publish = |&bytes: &usize| topics.publish("a", "x".repeat(bytes).as_str().into()).unwrap();
     let receipts: Vec<_> = messages.iter().map(publish).collect();
-    topics.serve(1, |_, offer| rig.act(|connection, core| connection.take_offer(offer, core)));
+    topics.serve(1, |_, offer| rig.act(|connection, core| offer.make(connection, core)));
     receipts.iter().map(|receipt| receipt.delivery().expect("all have been served")).collect()
 }
 

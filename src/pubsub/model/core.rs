@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::conn::SharedForm;
 use crate::proto::{Header, Role};
-use crate::pubsub::{Form, IDLE_SECONDS_MAX, Offer, Share, SubscribeError, Taken, Topics};
+use crate::pubsub::{IDLE_SECONDS_MAX, Offer, Share, SubscribeError, Taken, Topics};
 
 use super::{
     CONNS, Choices, Exchange, MessageKind, NAMES, Order, SlowReaders, VecDeque, World, id_of,
@@ -332,8 +333,8 @@ impl Asked<'_> {
             ids.push(id);
         });
         let topic = topic.expect("nobody is offered nothing");
-        let form = if choices.below(3) == 2 { Form::Deflated } else { Form::Plain };
-        if form == Form::Deflated {
+        let form = if choices.below(3) == 2 { SharedForm::Deflated } else { SharedForm::Plain };
+        if form == SharedForm::Deflated {
             share.deflate(squeeze);
         }
         let mut frames = Vec::new();
@@ -376,7 +377,7 @@ fn squeeze(payload: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// The numbers of messages in frames.
-fn read_frames(mut frames: &[u8], form: Form) -> Vec<usize> {
+fn read_frames(mut frames: &[u8], form: SharedForm) -> Vec<usize> {
     let mut ids = Vec::new();
     while !frames.is_empty() {
         let (header, start) = Header::decode(frames, Role::Client, true)
@@ -386,7 +387,7 @@ fn read_frames(mut frames: &[u8], form: Form) -> Vec<usize> {
         let payload = &frames[start..start + len];
         assert!(header.fin && MessageKind::of(header.opcode).opcode() == header.opcode);
         assert_eq!(header.rsv1, payload.last() == Some(&b'~'), "RSV1 says what is compressed");
-        assert!(form == Form::Deflated || !header.rsv1);
+        assert!(form == SharedForm::Deflated || !header.rsv1);
         ids.push(id_of(payload));
         frames = &frames[start + len..];
     }
