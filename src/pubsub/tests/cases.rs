@@ -212,8 +212,10 @@ fn ps07_connection_that_ends_before_it_can_be_given_more_is_forgotten() {
 
 #[test]
 fn publisher_is_told_of_messages_for_a_core_that_ends_before_or_after_they_are_sent() {
-    let policy = TopicPolicy::new().history(1);
-    let settings = TopicSettings { policy: Arc::new(move |_| policy), ..TopicSettings::default() };
+    const ORDERS_MAX: usize = 20;
+    let policy = Arc::new(|_: &str| TopicPolicy::new().history(1));
+    let settings =
+        TopicSettings { policy, inbox_orders_max: ORDERS_MAX, ..TopicSettings::default() };
     let wakes = [(); 2].map(|()| Wake::new().unwrap());
     let exchange = Arc::new(Exchange::new(&wakes, settings));
     let [mut own, mut other] = [0, 1].map(|core| Topics::new(core, Arc::clone(&exchange)));
@@ -229,7 +231,7 @@ fn publisher_is_told_of_messages_for_a_core_that_ends_before_or_after_they_are_s
     for receipt in before.iter().chain([&after]) {
         assert_eq!(receipt.delivery(), Some(Delivery::default()), "nobody was reached");
     }
-    for _ in 0..2 * TopicSettings::default().inbox_orders_max {
+    for _ in 0..2 * ORDERS_MAX {
         let receipt = own.publish("a", "more".into());
         assert!(receipt.is_ok(), "a core that has ended is never full");
         let _ = serve_all(&mut own, Taken::Queued);
