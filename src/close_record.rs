@@ -1,4 +1,4 @@
-//! What is kept of connections that have ended, and how the words of peers are made fit to read.
+//! What is kept of connections that have ended.
 //!
 //! A worker keeps its last few; others ask it for them. Nothing here is on the path of a message.
 
@@ -9,11 +9,6 @@ use std::time::{Duration, Instant};
 use crate::conn::{CloseCause, ClosedBy};
 use crate::conn_info::ConnId;
 use crate::proto::CloseCode;
-
-/// Bytes of a peer's words that are kept (row LC07).
-const WORDS_BYTES_MAX: usize = 128;
-/// Stands for what was cut off.
-const CUT: char = '\u{2026}';
 
 /// How a connection ended; see [`Handle::closes`](crate::Handle::closes).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,29 +76,6 @@ impl CloseRing {
     }
 }
 
-/// Words of a peer as they may stand on a terminal and in a log: one line, nothing that moves a
-/// cursor or hides what follows, at most 128 bytes (row LC07).
-pub(crate) fn legible(words: &str) -> String {
-    let mut text = String::new();
-    for character in words.chars() {
-        let escaped = character.escape_debug();
-        // Quotes do no harm here.
-        let is_plain = escaped.len() == 1 || matches!(character, '"' | '\'');
-        let before = text.len();
-        if is_plain {
-            text.push(character);
-        } else {
-            text.extend(escaped);
-        }
-        if text.len() > WORDS_BYTES_MAX - CUT.len_utf8() {
-            text.truncate(before);
-            text.push(CUT);
-            break;
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,34 +112,5 @@ mod tests {
         let mut none = CloseRing::new(0);
         none.push(record(1));
         assert!(!none.keeps() && none.newest(9).is_empty());
-    }
-
-    #[test]
-    fn lc07_words_of_peers_cannot_move_a_cursor_and_are_cut() {
-        assert_eq!(legible("it's \"fine\", Grüße"), "it's \"fine\", Grüße");
-        assert_eq!(legible("a\nb\r\t\u{1b}[2J"), "a\\nb\\r\\t\\u{1b}[2J");
-        assert_eq!(legible("\u{9b}31m\u{202e}x\u{200b}"), "\\u{9b}31m\\u{202e}x\\u{200b}");
-        assert_eq!(legible("\\n"), "\\\\n", "what is escaped can be told from what is not");
-    }
-
-    #[test]
-    fn lc07_any_words_come_out_on_one_line_of_bounded_length() {
-        let mut rng = fastrand::Rng::with_seed(11);
-        for _ in 0..if cfg!(miri) { 20 } else { 5_000 } {
-            let words: String = (0..rng.usize(0..200))
-                .map(|_| match rng.u8(0..4) {
-                    0 => char::from(rng.u8(..)),
-                    1 => rng.char('\u{2000}'..='\u{2100}'),
-                    _ => rng.char(..),
-                })
-                .collect();
-            let text = legible(&words);
-            assert!(text.len() <= WORDS_BYTES_MAX, "{words:?}");
-            assert!(
-                !text.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c))
-            );
-        }
-        let long = "x".repeat(1 << 20);
-        assert!(legible(&long).ends_with(CUT));
     }
 }

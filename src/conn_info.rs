@@ -37,6 +37,31 @@ impl ConnId {
     }
 }
 
+/// Reads what `Display` has written.
+impl std::str::FromStr for ConnId {
+    type Err = InvalidConnId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConnId> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_plain);
+        number.map(Self).ok_or(InvalidConnId)
+    }
+}
+
+/// The text is no name of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidConnId;
+
+impl fmt::Display for InvalidConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the name of a connection is up to 16 hexadecimal digits, as /connections tells it",
+        )
+    }
+}
+
+impl std::error::Error for InvalidConnId {}
+
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.0)

@@ -103,12 +103,14 @@ mod dialer;
 mod error;
 mod handler;
 mod io;
+mod legible;
 mod metrics;
 mod policy;
 mod proto;
 mod pubsub;
 mod server;
 mod sync;
+mod tap;
 mod threads;
 mod tls;
 mod worker;
@@ -120,7 +122,7 @@ pub use config::Builder;
 pub use conn::{
     Close, CloseCause, ClosedBy, ConnectError, Message, MessageKind, SendError, SendStatus, Side,
 };
-pub use conn_info::{ConnId, ConnInfo};
+pub use conn_info::{ConnId, ConnInfo, InvalidConnId};
 pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
@@ -139,6 +141,7 @@ pub use pubsub::{
     TopicPolicy,
 };
 pub use server::{Handle, Server};
+pub use tap::{Tap, TapDirection, TapEvent, TapFrame, TapTarget};
 #[cfg(feature = "cli")]
 pub use tls::self_signed;
 pub use tls::{ClientAuth, ClientTls, Reloaded, Tls, TlsError, TlsWarning, TlsWatcher};

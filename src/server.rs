@@ -24,6 +24,7 @@ use crate::metrics::{Metrics, Stats};
 use crate::policy::budget::Budget;
 use crate::proto::CloseCode;
 use crate::pubsub::{ClosesListing, Exchange, Listing, Order, Payload, PublishError, Receipt};
+use crate::tap::{Tap, TapEvent, TapOrder, TapTarget};
 use crate::threads::{self, Seat};
 use crate::worker::{Post, REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
 
@@ -337,6 +338,25 @@ impl Handle {
         records.sort_by_key(|record| std::cmp::Reverse(record.at));
         records.truncate(records_max);
         records
+    }
+
+    /// Shows the frames of some connections as they come and go, with up to `payload_bytes_max` bytes
+    /// (4096 at most) of their payloads; 0 shows none. For people who look for a fault: up to eight taps
+    /// at a time, and what is not fetched in time is left out and counted. Ends when the tap is dropped.
+    pub fn tap(&self, target: TapTarget, payload_bytes_max: usize) -> Tap {
+        let workers = match &target {
+            TapTarget::Conn(id) => id.core()..id.core() + 1,
+            TapTarget::Topic(_) | TapTarget::Addr(_) => 0..self.inner.wakes.len(),
+        };
+        let (order, tap) = TapOrder::new(target, payload_bytes_max);
+        if workers.end > self.inner.wakes.len() {
+            order.tell(TapEvent::Missing);
+            return tap;
+        }
+        for worker in workers {
+            self.inner.shared.exchange.order(worker, Order::Tap(Box::new(order.clone())));
+        }
+        tap
     }
 
     /// Gives an order to each core, and waits for what they answer.

@@ -41,3 +41,5 @@ mod secure;
 mod serve;
 #[path = "program/signals.rs"]
 mod signals;
+#[path = "program/tap.rs"]
+mod tap;

@@ -4,6 +4,7 @@ use crate::buf::Pool;
 use crate::metrics::Metrics;
 use crate::policy::{Limits, Tick};
 use crate::proto::handshake::Refusal;
+use crate::tap::Taps;
 
 use super::compress::Engines;
 use super::outbox::Outbox;
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) now: Tick,
     /// Masking keys, for the client role.
     pub(crate) keys: MaskKeys,
+    /// Who is shown frames, if anybody is.
+    pub(crate) taps: Option<Box<Taps>>,
     /// Counters of this core.
     pub(crate) metrics: std::sync::Arc<Metrics>,
 }

@@ -10,6 +10,7 @@ use crate::buf::Block;
 use crate::proto::sequence::{self, Failure, OpenMessage, SizeLimits};
 use crate::proto::text;
 use crate::proto::{CloseCode, Header, LimitExceeded, Opcode, Violation, close, mask};
+use crate::tap::Shown;
 
 use super::inbox::{Collected, Inbox};
 use super::message::{InPlace, MessageKind, Source};
@@ -216,6 +217,9 @@ impl Connection {
             let end = start + payload_bytes;
             let kind = MessageKind::of(header.opcode);
             unmask_whole(&mut block[start..end], kind, header.mask)?;
+            if core.taps.is_some() {
+                self.show(&Shown::received(header.opcode, &block[start..end]), core);
+            }
             input.advance(header_bytes + payload_bytes);
             return Ok(Some(Event::Message { kind, start, end }));
         }
@@ -244,7 +248,13 @@ impl Connection {
         if let Some(key) = header.mask {
             mask::unmask(&mut block[start..end], key);
         }
+        if core.taps.is_some() {
+            self.show(&Shown::received(header.opcode, &block[start..end]), core);
+        }
         if header.opcode == Opcode::Ping && self.admit_ping(&block[start..end], core)? {
+            if core.taps.is_some() {
+                self.show_control(Opcode::Pong, &block[start..end], core);
+            }
             let mask = self.mask(core);
             let place = InPlace {
                 memory: &mut block[..end],
@@ -285,6 +295,11 @@ impl Connection {
             self.return_inflater(inflater, core);
         }
         self.drop_empty_inbox();
+        if core.taps.is_some()
+            && let Some(collected) = &collected
+        {
+            self.show_collected(collected, core);
+        }
         Ok(collected)
     }
 
@@ -346,6 +361,9 @@ impl Connection {
         self.inbox_mut().clear_stash();
         if let Some(key) = header.mask {
             mask::unmask(payload, key);
+        }
+        if core.taps.is_some() {
+            self.show(&Shown::received(header.opcode, payload), core);
         }
         if header.opcode == Opcode::Ping {
             if self.admit_ping(payload, core)? {
@@ -428,6 +446,9 @@ impl Connection {
     }
 
     fn begin_body(&mut self, header: &Header, admitted: OpenMessage, core: &mut Core) {
+        if core.taps.is_some() {
+            self.show_header(header, core);
+        }
         if self.phase == Phase::Closing {
             self.inbox_mut().begin_skip(header);
             return;

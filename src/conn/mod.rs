@@ -32,6 +32,7 @@ mod outbox;
 mod proxied;
 mod secure;
 mod send;
+mod tapped;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -55,13 +56,14 @@ pub(crate) use send::SharedForm;
 pub(crate) use tls::{Plaintext, Tls};
 
 use std::io;
+use std::num::NonZeroU32;
 
 use crate::buf::{Block, Segment};
 use crate::policy::{ControlRate, LINGER_BYTES_MAX, Tick, Ticks};
 use crate::proto::deflate::Inflater;
 use crate::proto::handshake::Refusal;
 use crate::proto::sequence::Failure;
-use crate::proto::{CloseCode, Role};
+use crate::proto::{CloseCode, Opcode, Role};
 
 use compress::{Agreement, Contexts};
 use flow::Throttle;
@@ -156,6 +158,8 @@ struct Extras {
     /// The PROXY header, as long as it is not complete.
     proxy_header: Option<Vec<u8>>,
     client: Client,
+    /// One more than the slot under which its frames are shown, if they are.
+    tapped: Option<NonZeroU32>,
     /// Why our Close frame was queued, while the peer's is awaited.
     closing: Option<CloseCause>,
     /// How it ended, until the application is told.
@@ -257,9 +261,15 @@ impl Connection {
         let mask = self.mask(core);
         let Some(outbox) = &mut self.outbox else { unreachable!("a send has a queue") };
         outbox.handle_sent(segment, sent, core.now, &mut core.pool);
-        if !outbox.is_empty()
-            || (self.phase == Phase::Open && outbox.push_late_pong(mask, &mut core.pool))
+        if !outbox.is_empty() {
+            return;
+        }
+        if self.phase == Phase::Open
+            && let Some(payload) = outbox.push_late_pong(mask, &mut core.pool)
         {
+            if core.taps.is_some() {
+                self.show_control(Opcode::Pong, &payload, core);
+            }
             return;
         }
         // The next to use this queue is another connection (row U10).

@@ -275,12 +275,16 @@ impl Outbox {
         self.sealed_count > 0
     }
 
-    /// Queues the answer to the newest ping once nothing is before it. True if there was one.
-    pub(crate) fn push_late_pong(&mut self, mask: Option<[u8; 4]>, pool: &mut Pool) -> bool {
+    /// Queues the answer to the newest ping once nothing is before it. Its payload, if there was one.
+    pub(crate) fn push_late_pong(
+        &mut self,
+        mask: Option<[u8; 4]>,
+        pool: &mut Pool,
+    ) -> Option<Box<[u8]>> {
         self.pong_count = 0;
-        let Some(payload) = self.late_pong.take() else { return false };
+        let payload = self.late_pong.take()?;
         self.push_frame(Opcode::Pong, &payload, mask, pool);
-        true
+        Some(payload)
     }
 
     /// Forgets the pings that were not answered and those that were.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::buf::Shared;
 use crate::policy::Overflow;
 use crate::proto::{CloseCode, LimitExceeded, Opcode, Role, close as close_frame};
+use crate::tap::Shown;
 
 use super::message::InPlace;
 use super::{Connection, Core, MessageKind, Phase};
@@ -73,6 +74,9 @@ impl Connection {
     ) -> Result<SendStatus, SendError> {
         self.check_queue(core)?;
         core.metrics.count_sent(1, place.payload().len());
+        if core.taps.is_some() {
+            self.show(&Shown::sent(kind.opcode(), place.payload()), core);
+        }
         if !self.send_compressed(kind, place.payload(), core) {
             let mask = self.mask(core);
             let outbox = self.outbox_mut(&mut core.outboxes);
@@ -128,6 +132,9 @@ impl Connection {
     /// Queues a message for which there is room.
     pub(crate) fn push_message(&mut self, kind: MessageKind, payload: &[u8], core: &mut Core) {
         core.metrics.count_sent(1, payload.len());
+        if core.taps.is_some() {
+            self.show(&Shown::sent(kind.opcode(), payload), core);
+        }
         if !self.send_compressed(kind, payload, core) {
             let mask = self.mask(core);
             let outbox = self.outbox_mut(&mut core.outboxes);
@@ -198,6 +205,9 @@ impl Connection {
     }
 
     pub(super) fn push_control(&mut self, opcode: Opcode, payload: &[u8], core: &mut Core) {
+        if core.taps.is_some() {
+            self.show_control(opcode, payload, core);
+        }
         let mask = self.mask(core);
         let outbox = self.outbox_mut(&mut core.outboxes);
         outbox.push_frame(opcode, payload, mask, &mut core.pool);

@@ -102,6 +102,9 @@ impl Connection {
         }
         self.deadline = core.now.after(timeouts.pong);
         let mask = self.mask(core);
+        if core.taps.is_some() {
+            self.show_control(Opcode::Ping, &[], core);
+        }
         self.outbox_mut(&mut core.outboxes).push_frame(Opcode::Ping, &[], mask, &mut core.pool);
     }
 

@@ -93,6 +93,7 @@ pub(super) fn core(options: &Options) -> Core {
         limits,
         now: Tick(1000),
         keys: MaskKeys::default(),
+        taps: None,
         metrics: Arc::new(Metrics::default()),
     }
 }

@@ -22,6 +22,7 @@ use crate::conn::MessageKind;
 use crate::conn_info::{ConnId, ConnInfo};
 use crate::proto::CloseCode;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Wake};
+use crate::tap::TapOrder;
 
 use super::{InvalidTopic, Payload, Publication, PublishError, Receipt, TopicPolicy, name};
 
@@ -40,6 +41,7 @@ pub(crate) enum Order {
     Close { id: ConnId, code: CloseCode, reason: Box<str> },
     List(Listing),
     ListCloses(ClosesListing),
+    Tap(Box<TapOrder>),
 }
 
 /// Asks a core for some of its connections.
@@ -333,7 +335,7 @@ impl Order {
             Self::Publish(publication) => publication.payload.len(),
             Self::Send { payload, .. } => payload.len(),
             Self::Close { reason, .. } => reason.len(),
-            Self::List(_) | Self::ListCloses(_) => 0,
+            Self::List(_) | Self::ListCloses(_) | Self::Tap(_) => 0,
         }
     }
 
@@ -342,7 +344,11 @@ impl Order {
         match self {
             Self::Publish(publication) => publication.finish_core(),
             // Whoever listens for an answer hears that there is none.
-            Self::Send { .. } | Self::Close { .. } | Self::List(_) | Self::ListCloses(_) => {}
+            Self::Send { .. }
+            | Self::Close { .. }
+            | Self::List(_)
+            | Self::ListCloses(_)
+            | Self::Tap(_) => {}
         }
     }
 }

@@ -377,6 +377,13 @@ impl Topics {
         }
     }
 
+    /// Some of the subscribers of a topic.
+    pub(crate) fn subscribers(&self, name: &str, count_max: usize) -> Vec<u32> {
+        let Some(topic) = self.find(name, self.exchange.hash(name)) else { return Vec::new() };
+        let members = self.topics[topic as usize].members.iter();
+        members.take(count_max).map(|member| member.conn).collect()
+    }
+
     /// Messages that were taken up for subscribers of this core.
     pub(crate) fn published_count(&self) -> u64 {
         self.published_count

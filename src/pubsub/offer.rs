@@ -4,6 +4,7 @@
 //! because it masks them or compresses with what it has sent before, is given message by message.
 
 use crate::conn::{Connection, Core, Phase, SharedForm};
+use crate::tap::Shown;
 
 use super::log::Share;
 
@@ -52,6 +53,12 @@ impl Offer<'_> {
             });
         }
         core.metrics.count_sent(share.len(), share.payload_bytes());
+        if core.taps.is_some() {
+            share.each_message(|publication| {
+                let shown = Shown::sent(publication.kind.opcode(), &publication.payload);
+                connection.show(&shown, core);
+            });
+        }
         share.each_run(form, |memory, range| connection.push_shared(memory, range, core));
         Taken::Queued
     }

@@ -3,10 +3,11 @@
 //!
 //! What is asked of the kernel for it (address, round trip) is asked only if somebody will see it.
 
-use crate::close_record::{CloseRecord, CloseRing, legible};
+use crate::close_record::{CloseRecord, CloseRing};
 use crate::conn::Close;
 use crate::conn_info::ConnId;
 use crate::io::{Driver, Token};
+use crate::legible::legible;
 use crate::policy::{LogRate, Tick};
 use crate::pubsub::ClosesListing;
 
@@ -39,6 +40,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let metrics = &self.core.metrics;
         metrics.closed.add(1);
         metrics.count_close(close.by().name(), close.code().as_u16(), close.cause().name());
+        if self.core.taps.is_some() {
+            self.tap_ended(token, close);
+        }
         let is_logged = self.admit_close_line();
         if !self.closes.ring.keeps() && !is_logged {
             return;
@@ -70,11 +74,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let entry = self.table.get(token.index as usize)?;
         let connection = &entry.connection;
         let core = self.topics.core();
-        let peer = || self.driver.peer_addr(token).ok()?.ip();
         Some(CloseRecord {
             id: ConnId::new(core, token),
             core,
-            client_addr: connection.client_addr().or_else(peer),
+            client_addr: self.client_addr(token),
             at: self.clock.now(),
             age: self.core.now.elapsed().saturating_sub(connection.since().elapsed()),
             by: close.by(),

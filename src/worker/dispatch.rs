@@ -157,6 +157,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     }
 
     pub(super) fn tell_opened(&mut self, token: Token) {
+        if self.core.taps.is_some() {
+            self.tap_opened(token);
+        }
         let Self { table, core, application, driver, topics, .. } = self;
         let Some(entry) = table.get_mut(token.index as usize) else { return };
         let Some(state) = &mut entry.state else { return };

@@ -26,6 +26,7 @@ mod levels;
 mod memory;
 mod reach;
 mod stop;
+mod tapping;
 #[cfg(test)]
 mod tests;
 
@@ -265,6 +266,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             limits,
             now: Tick(0),
             keys: MaskKeys::default(),
+            taps: None,
             metrics: post.metrics,
         };
         let closes = Closes::new(core.limits.closes_kept);
@@ -308,6 +310,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let timeout = self.wait_timeout();
         self.driver.wait(timeout)?;
         self.core.now = self.clock.advance(self.driver.now(), timeout);
+        self.look_after_taps();
         let mut received_bytes = 0;
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
             let Some(completion) = self.driver.poll_completion(&mut self.core.pool) else { break };
@@ -370,7 +373,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Until something is due, at most.
     fn wait_timeout(&self) -> Option<Duration> {
-        if self.topics.has_work() {
+        if self.topics.has_work() || self.is_searching_for_taps() {
             return Some(Duration::ZERO);
         }
         let mut due = self.deadlines.next_due().min(self.stop.next_due());
@@ -459,6 +462,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             self.trimmed_at = self.core.now;
             self.trim_memory();
             self.topics.handle_second();
+            self.trim_taps();
             self.report_levels();
         }
     }

@@ -4,11 +4,13 @@ mod access;
 mod doctor;
 mod secure;
 mod serve;
+mod tap;
 
 pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use secure::TlsArgs;
 pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};
+pub(crate) use tap::TapArgs;
 
 use std::time::Duration;
 
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     /// How many connections this machine holds, what is in the way of more, and the commands that help.
     #[command(after_help = doctor::HELP)]
     Doctor(DoctorArgs),
+    /// Shows the frames of connections live: time, direction, opcode, size, and with --payload what they carry.
+    #[command(after_help = tap::HELP)]
+    Tap(TapArgs),
 }
 
 const ECHO_HELP: &str = "\

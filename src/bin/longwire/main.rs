@@ -13,6 +13,7 @@ mod launch;
 mod limits;
 mod secure;
 mod serve;
+mod tap;
 mod topic;
 
 use std::io::IsTerminal as _;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Echo(args) => echo::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Tap(args) => return finish(tap::run(&args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,6 +49,14 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+/// The exit code of a command that knows its own, or the line that says why there is none.
+fn finish(outcome: Result<ExitCode, String>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("longwire: {error}");
+        ExitCode::from(EXIT_USAGE)
+    })
 }
 
 /// Has standard error take the log.

@@ -102,6 +102,7 @@ pub(super) fn core(limits: Limits) -> Core {
         limits,
         now: Tick(1000),
         keys: MaskKeys::default(),
+        taps: None,
         metrics: Arc::new(Metrics::default()),
     }
 }

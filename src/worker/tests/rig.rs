@@ -215,6 +215,7 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
             assert!(worker.deadlines.next_due() <= due, "slot {index}: its deadline is watched");
         }
         assert_eq!(worker.tally.handshakes, handshakes);
+        assert!(worker.core.taps.as_ref().is_none_or(|taps| !taps.is_empty()), "off is off");
         assert_eq!(worker.core.queued_bytes, queued_bytes, "the sum of all queues is known");
         assert!(handshakes <= limits.handshakes_max);
         assert!(served <= limits.conns_max, "{served} connections are served");

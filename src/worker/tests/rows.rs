@@ -5,6 +5,7 @@ mod closes;
 mod fairness;
 mod kernel;
 mod shutdown;
+mod tap;
 
 use std::time::Duration;
 

@@ -59,7 +59,8 @@ pub(super) fn by_address(records: &[CloseRecord]) -> HashMap<IpAddr, Value> {
     newest
 }
 
-fn unix_seconds(ago: Duration) -> f64 {
+/// What was so long ago, as Unix time.
+pub(super) fn unix_seconds(ago: Duration) -> f64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since_epoch.saturating_sub(ago).as_secs_f64()
 }

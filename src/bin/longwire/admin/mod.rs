@@ -9,6 +9,7 @@ mod guard;
 mod metrics;
 mod page;
 mod stats;
+mod tap;
 mod topics;
 
 use std::io;
@@ -18,12 +19,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -37,6 +38,7 @@ use crate::args::{AdminAddr, AdminArgs};
 use crate::launch::Stage;
 use crate::topic::TopicRules;
 use guard::Guard;
+use tap::Lease;
 
 /// Connections at one time; more wait to be accepted. The server leaves 64 descriptors to the process.
 const CONNS_MAX: usize = 32;
@@ -72,6 +74,8 @@ pub(crate) struct Admin {
     rules: Arc<TopicRules>,
     facts: Facts,
     began: Instant,
+    /// Taps that may still begin.
+    taps: Arc<Semaphore>,
 }
 
 impl Door {
@@ -120,7 +124,8 @@ impl Door {
 
 impl Admin {
     pub(crate) fn new(handle: Handle, stage: Stage, rules: Arc<TopicRules>, facts: Facts) -> Self {
-        Self { handle, stage, rules, facts, began: Instant::now() }
+        let taps = Arc::new(Semaphore::new(tap::TAPS_MAX));
+        Self { handle, stage, rules, facts, began: Instant::now(), taps }
     }
 
     /// What each worker has done.
@@ -141,6 +146,7 @@ fn router(admin: Arc<Admin>, guard: Arc<Guard>) -> Router {
         .route("/metrics", get(metrics::scrape))
         .route("/stats.json", get(stats::show))
         .route("/connections", get(connections::list))
+        .route("/tap", get(tap::watch))
         .route("/topics/", post(topics::publish))
         .route("/topics/{*name}", post(topics::publish))
         .fallback(|| async { fault(StatusCode::NOT_FOUND, "there is no such page") })
@@ -184,12 +190,17 @@ async fn converse(stream: TcpStream, router: Router, _seat: OwnedSemaphorePermit
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(HEADER_COUNT_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
-    let service = TowerToHyperService::new(router);
+    let lease = Lease::default();
+    let service = TowerToHyperService::new(router.layer(Extension(lease.clone())));
     let mut conn = pin!(settings.serve_connection(TokioIo::new(stream), service));
     // How a connection fails is its client's to know.
-    if timeout(LIFETIME_MAX, conn.as_mut()).await.is_err() {
+    while timeout(LIFETIME_MAX, conn.as_mut()).await.is_err() {
+        if lease.is_extended() {
+            continue;
+        }
         conn.as_mut().graceful_shutdown();
         let _ = timeout(LIFETIME_GRACE, conn).await;
+        return;
     }
 }
 

@@ -16,7 +16,7 @@ Try it:  longwire serve
          and in a shell: curl -d 'hello, all' http://127.0.0.1:9002/topics/lobby
 
 On --listen:  /topics/NAME (what is sent there is sent to all who are there), /echo, /healthz
-On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections?limit=N, /connections?closed&limit=N, /healthz, /readyz
+On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections?limit=N, /connections?closed&limit=N, /tap, /healthz, /readyz
 
 Prices, of which only the last counts, from a server that alone may publish:
          longwire serve --publish none --latest prices/ --history prices/=1
