@@ -19,6 +19,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Shows others what need not be known to the turn: topics, memory, and the queues shared with
     /// the kernel.
+    #[cold]
     pub(super) fn report_levels(&self) {
         let metrics = &self.core.metrics;
         metrics.topics.set(self.topics.topic_count() as u64);

@@ -310,7 +310,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let timeout = self.wait_timeout();
         self.driver.wait(timeout)?;
         self.core.now = self.clock.advance(self.driver.now(), timeout);
-        self.look_after_taps();
+        if self.core.taps.is_some() {
+            self.look_after_taps();
+        }
         let mut received_bytes = 0;
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
             let Some(completion) = self.driver.poll_completion(&mut self.core.pool) else { break };

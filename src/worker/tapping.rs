@@ -36,7 +36,8 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         self.find_subscribers();
     }
 
-    /// Looks for connections that are to be shown. Call it once in a turn.
+    /// Looks for connections that are to be shown. Call it once in a turn if there are taps.
+    #[cold]
     pub(super) fn look_after_taps(&mut self) {
         let Some(taps) = &mut self.core.taps else { return };
         taps.now = self.clock.now();
@@ -53,6 +54,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     }
 
     /// Whether there is something to look for without waiting.
+    #[inline]
     pub(super) fn is_searching_for_taps(&self) -> bool {
         self.core.taps.as_ref().is_some_and(|taps| taps.is_searching())
     }
