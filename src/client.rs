@@ -16,7 +16,6 @@ use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
 use crate::metrics::{Metrics, Stats};
 use crate::policy::budget::Budget;
-use crate::proto::CloseCode;
 use crate::pubsub::TopicSettings;
 use crate::threads::{self, Seat};
 use crate::worker::{Access, Dialed, Post, Shared, StopOrder, Worker};
@@ -226,7 +225,7 @@ impl Client {
             }
         };
         let stop_others = || {
-            shared.stop.give(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
+            shared.stop.give(StopOrder::cut_off());
             wakes.iter().for_each(Wake::wake);
         };
         threads::run_pinned("client", seats, work, stop_others)?;

@@ -4,6 +4,8 @@
 
 mod check;
 
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ pub(crate) use check::{Checked, at_least, at_most};
 pub struct Builder {
     /// None yet means the default.
     listen: Vec<Entrance>,
+    given: Vec<Arc<OwnedFd>>,
+    given_are_owned: bool,
     unix_mode: Option<u32>,
     proxy_protocol: bool,
     trusted_proxies: Vec<String>,
@@ -74,6 +78,8 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            given: Vec::new(),
+            given_are_owned: false,
             unix_mode: None,
             proxy_protocol: false,
             trusted_proxies: Vec::new(),
@@ -148,6 +154,25 @@ impl Builder {
         self
     }
 
+    /// Sockets that listen already, made by a service manager ([`listen_fds`](crate::listen_fds)),
+    /// for the addresses of [`listen`](Self::listen) that they are at; the others are opened as ever. They stay open
+    /// when the server stops: peers wait there for the next one. Fewer than workers are shared by
+    /// these, or joined by more if they have `SO_REUSEPORT` and the user is the same.
+    pub fn inherit(mut self, sockets: Vec<OwnedFd>) -> Self {
+        self.given = sockets.into_iter().map(Arc::new).collect();
+        self.given_are_owned = false;
+        self
+    }
+
+    /// The same with the sockets of a server that this one replaces
+    /// ([`Handle::listening_sockets`](crate::Handle::listening_sockets)): they are this server's
+    /// from now on, with the files of Unix sockets.
+    pub fn take_over(mut self, sockets: Vec<OwnedFd>) -> Self {
+        self.given = sockets.into_iter().map(Arc::new).collect();
+        self.given_are_owned = true;
+        self
+    }
+
     /// Whether each TCP connection begins with a header of the PROXY protocol (that of HAProxy),
     /// version 1 or 2, in which a proxy tells the address of its client. One without it, or from an address that is
     /// not among the [`trusted_proxies`](Self::trusted_proxies), is closed without an answer.
@@ -178,6 +203,16 @@ impl Builder {
     /// [`trusted_proxies`](Self::trusted_proxies)), else the proxy itself.
     pub fn conns_per_address_max(mut self, conns: Option<u32>) -> Self {
         self.conns_per_address_max = conns;
+        self
+    }
+
+    /// Handshakes that begin per second, of all workers together, beyond a burst of a quarter of a
+    /// second's; more are answered with 503 and a `Retry-After` of 2 to 10 s, drawn by lot, before
+    /// their request is read, or closed before the TLS handshake. So clients that all come back at
+    /// once are let in at a rate that the server, and what stands behind it, can take. Default
+    /// `None`: no limit. At least one for each worker.
+    pub fn handshakes_per_second(mut self, handshakes: Option<NonZeroU32>) -> Self {
+        self.limits.handshakes_per_second = handshakes;
         self
     }
 
@@ -526,8 +561,8 @@ impl Builder {
         self
     }
 
-    /// From a stop of the server to the end of all connections, whether they have answered or
-    /// not. Default 10 s.
+    /// From a stop of the server, or the end of a [drain](crate::Handle::drain), to the end of all
+    /// connections, whether they have answered or not. Default 10 s.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.stop = timeout;
         self

@@ -113,6 +113,7 @@ mod sync;
 mod tap;
 mod threads;
 mod tls;
+mod turn_watch;
 mod worker;
 
 pub use client::Client;
@@ -127,6 +128,7 @@ pub use decision::{Accept, Decision, Deferral};
 pub use dialer::{ClientHandler, Dialer, Target};
 pub use error::Error;
 pub use handler::{Conn, Conns, Handler};
+pub use io::activation::listen_fds;
 pub use io::addr::{InvalidListenAddr, ListenAddr, PeerAddr, UnixCredentials};
 pub use io::affinity::parse_cores;
 pub use io::backend::{Backend, BackendChoice, UnknownBackend};
@@ -145,6 +147,7 @@ pub use tap::{Tap, TapDirection, TapEvent, TapFrame, TapTarget};
 #[cfg(feature = "cli")]
 pub use tls::self_signed;
 pub use tls::{ClientAuth, ClientTls, Reloaded, Tls, TlsError, TlsWarning, TlsWatcher};
+pub use turn_watch::TurnWatch;
 
 #[doc(hidden)]
 pub mod bench_internals;

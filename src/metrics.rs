@@ -56,6 +56,8 @@ pub(crate) struct Metrics {
     pub(crate) receives_parked: Counter,
     /// Bytes in the queues of connections, as of the last turn.
     pub(crate) queued_bytes: Counter,
+    /// Beginnings and ends of turns; odd while one is under way.
+    turn_marks: Counter,
     /// Turns by their length, and the length of all.
     turns: [Counter; TURN_BOUNDS.len() + 1],
     turn_nanos: Counter,
@@ -107,8 +109,19 @@ impl Metrics {
         self.sent_bytes.add(bytes as u64);
     }
 
-    /// Counts a turn of the event loop.
+    /// A turn of the event loop begins.
+    pub(crate) fn begin_turn(&self) {
+        self.turn_marks.add(1);
+    }
+
+    /// A number of the turn that is under way, if one is.
+    pub(crate) fn turn_under_way(&self) -> Option<u64> {
+        Some(self.turn_marks.value()).filter(|mark| mark % 2 == 1)
+    }
+
+    /// Counts a turn of the event loop, which ends.
     pub(crate) fn count_turn(&self, length: Duration) {
+        self.turn_marks.add(1);
         let class = TURN_BOUNDS.iter().take_while(|&&bound| length > bound).count();
         self.turns[class].add(1);
         self.turn_nanos.add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX));

@@ -1,10 +1,14 @@
 //! From settings to running workers: a listener for each address, one pinned thread, one event
 //! loop per core.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::close_record::CloseRecord;
@@ -26,7 +30,15 @@ use crate::proto::CloseCode;
 use crate::pubsub::{ClosesListing, Exchange, Listing, Order, Payload, PublishError, Receipt};
 use crate::tap::{Tap, TapEvent, TapOrder, TapTarget};
 use crate::threads::{self, Seat};
+use crate::turn_watch::TurnWatch;
 use crate::worker::{Post, REFUSAL_SLOTS, Served, Shared, StopOrder, Worker};
+
+/// How long a killed server may take to let go of an address.
+const PREDECESSOR_TIME_MAX: Duration = Duration::from_secs(1);
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// For handshakes that have begun when the sockets are handed over.
+const HAND_OVER_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// A server that listens, and runs once it is given its handlers.
 ///
@@ -52,10 +64,17 @@ pub struct Server {
     backend: Backend,
     backend_reason: String,
     /// Of each worker.
-    listeners: Vec<Vec<Listener>>,
+    listeners: Vec<Vec<Place>>,
     addrs: Vec<ListenAddr>,
     handle: Handle,
     inboxes: Inboxes,
+}
+
+/// A listener of a worker, and the number of its address.
+#[derive(Debug)]
+struct Place {
+    entrance: usize,
+    listener: Listener,
 }
 
 /// Closes the inboxes of all workers when the server has ended, or is dropped before it runs: a
@@ -77,11 +96,11 @@ impl Builder {
     ///
     /// [`Error::Misuse`] for settings that make no sense, [`Error::Backend`] if the backend that
     /// was asked for is not available, [`Error::Listen`] if an address is not.
-    pub fn build(self) -> Result<Server, Error> {
+    pub fn build(mut self) -> Result<Server, Error> {
         let checked = self.checked()?;
         let (backend, backend_reason) = self.chosen_backend()?;
         let (listeners, addrs) = self.listen_all(&checked)?;
-        let handle = Handle::new(&checked, &self)?;
+        let handle = Handle::new(&checked, &self, &listeners)?;
         let inboxes = Inboxes(Arc::clone(&handle.inner.shared.exchange));
         let builder = self;
         Ok(Server { checked, builder, backend, backend_reason, listeners, addrs, handle, inboxes })
@@ -100,22 +119,55 @@ impl Builder {
         self.build()?.run(handlers)
     }
 
-    /// The listeners of each worker, one for each address, in the order of the addresses.
+    /// The listeners of each worker, and all addresses.
     fn listen_all(
-        &self,
+        &mut self,
         checked: &Checked,
-    ) -> Result<(Vec<Vec<Listener>>, Vec<ListenAddr>), Error> {
-        let mut of_workers: Vec<Vec<Listener>> = checked.cores.iter().map(|_| Vec::new()).collect();
+    ) -> Result<(Vec<Vec<Place>>, Vec<ListenAddr>), Error> {
+        let mut of_workers: Vec<Vec<Place>> = checked.cores.iter().map(|_| Vec::new()).collect();
         let mut addrs = Vec::new();
-        for Entrance { addr, .. } in &checked.entrances {
-            let (listeners, bound) = listen(addr, self.listen_options(), of_workers.len())
-                .map_err(|source| Error::Listen { addr: addr.clone(), source })?;
-            for (of_worker, listener) in of_workers.iter_mut().zip(listeners) {
-                of_worker.push(listener);
+        let mut given = self.take_given();
+        let patience = Instant::now() + PREDECESSOR_TIME_MAX;
+        for (entrance, Entrance { addr, .. }) in checked.entrances.iter().enumerate() {
+            let fault = |source| Error::Listen { addr: addr.clone(), source };
+            let here = given.take(addr).map_err(fault)?;
+            let (listeners, bound) = if here.sockets.is_empty() {
+                let opened = self.listen_at(addr, of_workers.len(), patience).map_err(fault)?;
+                (opened.0.into_iter().map(|listener| vec![listener]).collect(), opened.1)
+            } else {
+                here.spread(self.backlog, of_workers.len()).map_err(fault)?
+            };
+            for (of_worker, listeners) in of_workers.iter_mut().zip(listeners) {
+                let place = |listener| Place { entrance, listener };
+                of_worker.extend(listeners.into_iter().map(place));
             }
             addrs.push(bound);
         }
+        if !given.sockets.is_empty() {
+            let count = given.sockets.len();
+            tracing::warn!("{count} sockets are at no address that is listened on, and are closed");
+        }
         Ok((of_workers, addrs))
+    }
+
+    /// Opens listeners. The kernel takes apart what a killed server has left on a thread of its
+    /// own, and until then its rings go on listening (row LC06).
+    fn listen_at(
+        &self,
+        addr: &ListenAddr,
+        workers: usize,
+        patience: Instant,
+    ) -> io::Result<(Vec<Listener>, ListenAddr)> {
+        loop {
+            match listen(addr, self.listen_options(), workers) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patience =>
+                {
+                    thread::sleep(LISTEN_PAUSE);
+                }
+                listened => return listened,
+            }
+        }
     }
 }
 
@@ -139,7 +191,12 @@ impl Server {
         F: Fn(usize) -> H + Send + Sync,
     {
         let Self { checked, builder, backend, listeners, handle, inboxes: _inboxes, .. } = self;
-        let seat = |(worker, listeners): (usize, Vec<Listener>)| {
+        let entrances: Vec<Vec<usize>> = listeners
+            .iter()
+            .map(|places| places.iter().map(|place| place.entrance).collect())
+            .collect();
+        let seat = |(worker, places): (usize, Vec<Place>)| {
+            let listeners = places.into_iter().map(|place| place.listener).collect();
             let conns_max = checked.limits.conns_max + REFUSAL_SLOTS;
             let setup = DriverSetup {
                 listeners,
@@ -153,10 +210,12 @@ impl Server {
         let seats = listeners.into_iter().enumerate().map(seat).collect();
         let work = |worker, setup| match backend {
             Backend::IoUring => {
-                turn_until_stopped(UringDriver::new(setup)?, worker, &checked, &handle, &handlers)
+                let post = handle.post(worker, &entrances[worker], &checked);
+                turn_until_stopped(UringDriver::new(setup)?, post, &checked, &handle, &handlers)
             }
             Backend::Epoll => {
-                turn_until_stopped(EpollDriver::new(setup)?, worker, &checked, &handle, &handlers)
+                let post = handle.post(worker, &entrances[worker], &checked);
+                turn_until_stopped(EpollDriver::new(setup)?, post, &checked, &handle, &handlers)
             }
         };
         threads::run_pinned("longwire", seats, work, || handle.stop_now())?;
@@ -225,10 +284,12 @@ struct HandleInner {
     metrics: Vec<Arc<Metrics>>,
     shared: Arc<Shared>,
     stop_timeout: Duration,
+    /// Dead once no worker listens any more.
+    listening: Vec<Weak<OwnedFd>>,
 }
 
 impl Handle {
-    fn new(checked: &Checked, builder: &Builder) -> Result<Self, Error> {
+    fn new(checked: &Checked, builder: &Builder, places: &[Vec<Place>]) -> Result<Self, Error> {
         let workers = checked.cores.len();
         let wakes: io::Result<Vec<Wake>> = (0..workers).map(|_| Wake::new()).collect();
         let wakes = wakes.map_err(|source| Error::Worker { worker: 0, source })?;
@@ -239,6 +300,7 @@ impl Handle {
             metrics: (0..workers).map(|_| Arc::default()).collect(),
             shared: Arc::new(shared),
             stop_timeout: builder.timeouts.stop,
+            listening: places.iter().flatten().map(|place| place.listener.socket()).collect(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -247,13 +309,49 @@ impl Handle {
     /// §7.1.2) with `code` ([`CloseCode::GOING_AWAY`], or [`CloseCode::SERVICE_RESTART`] if it will be back),
     /// what is queued still leaves, and after the stop timeout what is left is cut off.
     pub fn stop(&self, code: CloseCode) {
-        self.order(StopOrder { code, grace: self.inner.stop_timeout });
+        self.order(StopOrder::at_once(code, self.inner.stop_timeout));
+    }
+
+    /// Stops the server without a storm: as [`stop`](Self::stop), but the connections are told one after
+    /// another, spread evenly over `drain_time` and in an order that is drawn by lot; those that are
+    /// left are served until then. What is still open [`stop_timeout`](Builder::stop_timeout) after
+    /// `drain_time` is cut off. A later [`stop_now`](Self::stop_now) ends it at once.
+    pub fn drain(&self, code: CloseCode, drain_time: Duration) {
+        let order = StopOrder::at_once(code, self.inner.stop_timeout);
+        self.order(StopOrder { drain_time, seed: seed(), ..order });
+    }
+
+    /// The same when another process listens on from now on
+    /// ([`listening_sockets`](Self::listening_sockets)): the sockets stay open for it, who waits
+    /// there is its own, and whoever this server has accepted by then is served. A drain time of less than a
+    /// second counts as one.
+    pub fn hand_over(&self, code: CloseCode, drain_time: Duration) {
+        let drain_time = drain_time.max(HAND_OVER_TIME_MIN);
+        let order = StopOrder::at_once(code, self.inner.stop_timeout);
+        self.order(StopOrder { drain_time, seed: seed(), handed_over: true, ..order });
+    }
+
+    /// The sockets that this server listens on, each with a descriptor of its own, for the process that is to
+    /// [take them over](Builder::take_over). They listen for as long as anybody has one open: drop
+    /// them if nobody does take over. None once the server has stopped listening.
+    ///
+    /// # Errors
+    ///
+    /// There may be no descriptors left.
+    pub fn listening_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut open: Vec<Arc<OwnedFd>> = Vec::new();
+        for socket in self.inner.listening.iter().filter_map(Weak::upgrade) {
+            // Workers may share one.
+            if !open.iter().any(|other| Arc::ptr_eq(other, &socket)) {
+                open.push(socket);
+            }
+        }
+        open.iter().map(|socket| socket.try_clone()).collect()
     }
 
     /// Stops the server at once: what is left is cut off.
     pub fn stop_now(&self) {
-        let code = CloseCode::GOING_AWAY;
-        self.order(StopOrder { code, grace: Duration::ZERO });
+        self.order(StopOrder::cut_off());
     }
 
     /// Publishes a message to all subscribers of a topic, on every core. What one thread publishes
@@ -297,7 +395,7 @@ impl Handle {
     /// [`stop_timeout`](Builder::stop_timeout). Returns at once; [`Server::run`] returns when all is
     /// closed.
     pub fn shutdown(&self, deadline: Duration) {
-        self.order(StopOrder { code: CloseCode::SERVICE_RESTART, grace: deadline });
+        self.order(StopOrder::at_once(CloseCode::SERVICE_RESTART, deadline));
     }
 
     /// What the server has done so far. Cheap enough to call every second.
@@ -317,6 +415,11 @@ impl Handle {
             stats
         };
         self.inner.metrics.iter().map(of_core).collect()
+    }
+
+    /// Tells, when it is asked again and again, for how long workers have been at one turn.
+    pub fn turn_watch(&self) -> TurnWatch {
+        TurnWatch::new(self.inner.metrics.clone())
     }
 
     /// Some of the open connections, at most `conns_max`. Blocks until all cores have answered, or
@@ -375,6 +478,11 @@ impl Handle {
         all
     }
 
+    fn post(&self, worker: usize, entrances: &[usize], checked: &Checked) -> Post {
+        let doors = entrances.iter().map(|entrance| checked.door(*entrance)).collect();
+        Post { number: worker, metrics: Arc::clone(&self.inner.metrics[worker]), doors }
+    }
+
     fn order(&self, order: StopOrder) {
         self.inner.shared.stop.give(order);
         for wake in &self.inner.wakes {
@@ -383,25 +491,20 @@ impl Handle {
     }
 }
 
+/// Another jitter for each drain. Nothing depends on its being a secret.
+fn seed() -> u64 {
+    RandomState::new().hash_one(())
+}
+
 fn turn_until_stopped<D: Driver, H: Handler>(
     driver: D,
-    worker: usize,
+    post: Post,
     checked: &Checked,
     handle: &Handle,
     handlers: &impl Fn(usize) -> H,
 ) -> io::Result<()> {
     let inner = &handle.inner;
-    let mut worker = Worker::new(
-        driver,
-        Served(handlers(worker)),
-        checked.limits.clone(),
-        checked.memory,
-        Post {
-            number: worker,
-            metrics: Arc::clone(&inner.metrics[worker]),
-            doors: checked.doors(),
-        },
-        Arc::clone(&inner.shared),
-    );
-    worker.run()
+    let handler = Served(handlers(post.number));
+    let (limits, shared) = (checked.limits_of(post.number), Arc::clone(&inner.shared));
+    Worker::new(driver, handler, limits, checked.memory, post, shared).run()
 }

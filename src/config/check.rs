@@ -8,9 +8,9 @@ use crate::buf::PoolConfig;
 use crate::error::Error;
 use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend};
-use crate::io::listeners::ListenOptions;
+use crate::io::listeners::{Given, ListenOptions};
 use crate::io::{affinity, memory_limit};
-use crate::policy::admission::PerAddress;
+use crate::policy::admission::{HandshakeRate, PerAddress};
 use crate::policy::trusted::TrustedProxies;
 use crate::policy::{FlowLimits, Limits, Origins, RateMode, Ticks};
 use crate::tls::Tls;
@@ -76,6 +76,9 @@ impl Builder {
         at_least("inbox_orders_max", self.topics.inbox_orders_max, 1)?;
         at_least("inbox_bytes_max", self.topics.inbox_bytes_max, 1)?;
         at_most("closes_kept", limits.closes_kept, 65_536)?;
+        if let Some(rate) = self.limits.handshakes_per_second {
+            at_least("handshakes_per_second", rate.get() as usize, cores.len())?;
+        }
         let proxy_header = self.proxy_protocol;
         let memory = self.memory;
         Ok(Checked { entrances, proxy_header, limits, cores, memory, memory_bytes_max })
@@ -185,6 +188,11 @@ impl Builder {
         Ok(Access { trusted, forwarded: self.forwarded, per_address })
     }
 
+    /// The sockets that listen already.
+    pub(crate) fn take_given(&mut self) -> Given {
+        Given { sockets: std::mem::take(&mut self.given), owned: self.given_are_owned }
+    }
+
     /// How to listen there.
     pub(crate) fn listen_options(&self) -> ListenOptions {
         ListenOptions { backlog: self.backlog, unix_mode: self.unix_mode }
@@ -233,13 +241,20 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// What a worker asks of the connections of each listener.
-    pub(crate) fn doors(&self) -> Vec<Door> {
-        let door = |entrance: &Entrance| Door {
-            tls: entrance.tls.as_ref().map(Tls::follower),
-            proxy_header: self.proxy_header && matches!(entrance.addr, ListenAddr::Tcp(_)),
-        };
-        self.entrances.iter().map(door).collect()
+    /// The limits of a worker: what is counted per second is shared among all.
+    pub(crate) fn limits_of(&self, worker: usize) -> Limits {
+        let rate = self.limits.handshakes_per_second;
+        let share = |rate| HandshakeRate::share(rate, worker, self.cores.len());
+        Limits { handshakes_per_second: rate.map(share), ..self.limits.clone() }
+    }
+
+    /// What a worker asks of the connections of a listener at the entrance of this number.
+    pub(crate) fn door(&self, entrance: usize) -> Door {
+        let Entrance { addr, tls } = &self.entrances[entrance];
+        Door {
+            tls: tls.as_ref().map(Tls::follower),
+            proxy_header: self.proxy_header && matches!(addr, ListenAddr::Tcp(_)),
+        }
     }
 }
 

@@ -10,6 +10,11 @@ use super::compress::Agreement;
 use super::head::HeadInbox;
 use super::{ConnectError, Connection, Core, Phase};
 
+/// A client that is turned away for now is told to come back after at least so many seconds, and
+/// at most eight more, drawn by lot: those that are turned away together shall not come back together.
+const RETRY_SECONDS_MIN: u8 = 2;
+const RETRY_SECONDS: u8 = 9;
+
 /// What is needed of a request to answer it with 101.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acceptable {
@@ -121,7 +126,7 @@ impl Connection {
     pub(crate) fn refuse(&mut self, refusal: Refusal, core: &mut Core) {
         core.refused(refusal);
         let mut answer = std::mem::take(&mut core.scratch);
-        refusal.write_response(&mut answer);
+        refusal.write_response_with(RETRY_SECONDS_MIN + self.spread % RETRY_SECONDS, &mut answer);
         self.head = None;
         self.push_answer(answer, core);
         self.drain(core.limits.timeouts.linger, core);

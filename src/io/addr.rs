@@ -3,9 +3,13 @@
 //! Nothing here is looked up: an address says by itself what the kernel is to be asked for.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use socket2::{SockRef, Type};
 
 /// Bytes of the path or name of a Unix socket: `sun_path` of Linux, without the NUL at one end.
 pub(super) const UNIX_NAME_BYTES_MAX: usize = 107;
@@ -136,6 +140,29 @@ impl FromStr for ListenAddr {
 }
 
 impl ListenAddr {
+    /// Where a socket listens, such as one of [`listen_fds`](crate::listen_fds).
+    ///
+    /// # Errors
+    ///
+    /// It is no stream socket that listens, or has no address that can be written down.
+    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
+        let socket = socket.as_fd();
+        let socket = SockRef::from(&socket);
+        let addr = socket.local_addr()?;
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(io::Error::other("it is no socket that listens"));
+        }
+        if let Some(addr) = addr.as_socket() {
+            return Ok(Self::Tcp(addr));
+        }
+        if let Some(path) = addr.as_pathname() {
+            return Ok(Self::Unix(path.to_owned()));
+        }
+        let name = addr.as_abstract_namespace().and_then(|name| str::from_utf8(name).ok());
+        let name = name.ok_or_else(|| io::Error::other("it has no address to be found by"))?;
+        Ok(Self::Abstract(name.to_owned()))
+    }
+
     /// Why the kernel could not be asked for it, and what to give instead.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let name = match self {

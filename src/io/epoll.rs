@@ -162,6 +162,11 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn release_listeners(&mut self) {
+        self.state.listeners.keep_files();
+        self.close_listeners();
+    }
+
     fn peer_addr(&self, token: Token) -> io::Result<PeerAddr> {
         let fd = self.state.table.fd(token).ok_or(io::ErrorKind::NotConnected)?;
         socket::peer_addr(fd)

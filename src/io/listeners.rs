@@ -6,6 +6,7 @@
 //! and who accepts first has the connection.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -28,6 +29,68 @@ pub(crate) struct ListenOptions {
     pub(crate) unix_mode: Option<u32>,
 }
 
+/// Sockets that listen already, made by whoever started this process.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) sockets: Vec<Arc<OwnedFd>>,
+    /// Socket files are this process's to remove.
+    pub(crate) owned: bool,
+}
+
+impl Given {
+    /// Takes those out that listen at `addr`; with port 0, those at the first port there is.
+    pub(crate) fn take(&mut self, addr: &ListenAddr) -> io::Result<Self> {
+        let mut wanted = addr.clone();
+        let (mut sockets, mut others) = (Vec::new(), Vec::new());
+        for socket in self.sockets.drain(..) {
+            let bound = ListenAddr::of(&socket)?;
+            if let (ListenAddr::Tcp(any), ListenAddr::Tcp(one)) = (&wanted, &bound)
+                && any.port() == 0
+                && any.ip() == one.ip()
+            {
+                wanted = bound.clone();
+            }
+            if bound == wanted { sockets.push(socket) } else { others.push(socket) }
+        }
+        self.sockets = others;
+        Ok(Self { sockets, owned: self.owned })
+    }
+
+    /// Listeners of each worker. One that is given more sockets than there are workers has all of
+    /// them served: closing one would reset the peers that wait there (`SO_REUSEPORT`). With fewer,
+    /// more are made beside them if they permit it, and else workers share them.
+    pub(crate) fn spread(
+        self,
+        backlog: u32,
+        workers: usize,
+    ) -> io::Result<(Vec<Vec<Listener>>, ListenAddr)> {
+        let first = self.sockets.first().ok_or(io::ErrorKind::NotFound)?;
+        let addr = ListenAddr::of(first)?;
+        let mut of_workers: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+        let count = self.sockets.len();
+        for (number, socket) in self.sockets.into_iter().enumerate() {
+            of_workers[number % workers].push(Listener::adopt(socket, self.owned)?);
+        }
+        for worker in count..workers {
+            let model = &mut of_workers[worker % count][0];
+            let listener = match &addr {
+                ListenAddr::Tcp(addr) if model.is_joinable() => join(*addr, backlog).ok(),
+                _ => None,
+            };
+            let listener = listener.unwrap_or_else(|| model.share());
+            of_workers[worker].push(listener);
+        }
+        Ok((of_workers, addr))
+    }
+}
+
+/// A listener beside others at the same address.
+fn join(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
+    let listener = socket::listen(addr, backlog)?;
+    listener.await_first_bytes()?;
+    Ok(listener)
+}
+
 /// A listener at `addr` for each of `workers`, and the address with the port that the kernel chose
 /// if it was asked to.
 pub(crate) fn listen(
@@ -36,7 +99,7 @@ pub(crate) fn listen(
     workers: usize,
 ) -> io::Result<(Vec<Listener>, ListenAddr)> {
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
-    let first = match addr {
+    let mut first = match addr {
         ListenAddr::Tcp(addr) => {
             let mut addr = *addr;
             if addr.port() != 0 {
@@ -44,8 +107,7 @@ pub(crate) fn listen(
             }
             let mut listeners = Vec::with_capacity(workers);
             for _ in 0..workers {
-                let listener = socket::listen(addr, options.backlog)?;
-                listener.await_first_bytes()?;
+                let listener = join(addr, options.backlog)?;
                 // With port 0 the kernel chooses for the first; the others join it.
                 addr = listener.local_addr()?;
                 listeners.push(listener);
@@ -60,10 +122,8 @@ pub(crate) fn listen(
             Listener::unix(unix::listen_abstract(name, backlog)?.into(), None)
         }
     };
-    let mut listeners = vec![first];
-    while listeners.len() < workers {
-        listeners.push(listeners[0].share()?);
-    }
+    let mut listeners: Vec<Listener> = (1..workers).map(|_| first.share()).collect();
+    listeners.insert(0, first);
     Ok((listeners, addr.clone()))
 }
 
@@ -127,6 +187,13 @@ impl Listeners {
         shed.is_some()
     }
 
+    /// Their socket files stay where they are: another process goes on.
+    pub(super) fn keep_files(&self) {
+        for listener in &self.list {
+            listener.keep_file();
+        }
+    }
+
     /// Gives all of them away, for good.
     pub(super) fn take(&mut self) -> Vec<Listener> {
         self.reserve = None;
@@ -164,7 +231,7 @@ fn open_reserve() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -224,6 +291,68 @@ mod tests {
         let (_held, _) = listen(&taken.into(), OPTIONS, 1).unwrap();
         let error = listen(&taken.into(), OPTIONS, 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// Sockets at one address, as another process hands them over.
+    fn given(count: usize, joinable: bool) -> (Given, ListenAddr) {
+        let first = if joinable {
+            socket::listen("127.0.0.1:0".parse().unwrap(), 16).unwrap().socket_now()
+        } else {
+            Arc::new(OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap()))
+        };
+        let ListenAddr::Tcp(addr) = ListenAddr::of(&first).unwrap() else { panic!("it is TCP") };
+        let mut sockets = vec![first];
+        sockets.extend((1..count).map(|_| socket::listen(addr, 16).unwrap().socket_now()));
+        (Given { sockets, owned: true }, addr.into())
+    }
+
+    fn counts(listeners: &[Vec<Listener>]) -> Vec<usize> {
+        listeners.iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn lc02_every_socket_that_is_given_is_served_and_every_worker_has_one() {
+        for (sockets, workers, expected) in
+            [(2, 2, vec![1, 1]), (5, 2, vec![3, 2]), (2, 5, vec![1; 5]), (1, 1, vec![1])]
+        {
+            let (given, addr) = given(sockets, true);
+            let (listeners, bound) = given.spread(16, workers).unwrap();
+            assert_eq!((counts(&listeners), bound), (expected, addr));
+            let shared = listeners.iter().flatten().filter(|listener| listener.is_shared());
+            assert_eq!(shared.count(), 0, "more are made beside them");
+        }
+    }
+
+    #[test]
+    fn socket_that_permits_no_other_beside_it_is_shared() {
+        let (given, addr) = given(1, false);
+        let (listeners, _) = given.spread(16, 3).unwrap();
+        assert_eq!(counts(&listeners), [1, 1, 1]);
+        assert!(listeners.iter().flatten().all(Listener::is_shared));
+        let ListenAddr::Tcp(addr) = addr else { panic!("{addr}") };
+        let mut peer = TcpStream::connect(addr).unwrap();
+        io::Write::write_all(&mut peer, b"hello").unwrap();
+        assert!(listeners[2][0].accept().unwrap().is_some(), "whoever asks");
+    }
+
+    #[test]
+    fn sockets_are_found_by_their_address_and_by_port_0() {
+        let ((one, addr), (two, other)) = (given(2, true), given(1, true));
+        let sockets = one.sockets.into_iter().chain(two.sockets).collect();
+        let mut all = Given { sockets, owned: false };
+        assert_eq!(all.take(&([127, 0, 0, 1], 1).into()).unwrap().sockets.len(), 0);
+        let found = all.take(&([127, 0, 0, 1], 0).into()).unwrap();
+        assert_eq!(found.sockets.len(), 2, "all at the first port there is");
+        assert_eq!(ListenAddr::of(&found.sockets[1]).unwrap(), addr);
+        assert_eq!(all.take(&other).unwrap().sockets.len(), 1);
+        assert!(all.sockets.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_listen_is_not_taken() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let mut given = Given { sockets: vec![Arc::new(file.into())], owned: true };
+        assert!(given.take(&([127, 0, 0, 1], 0).into()).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //!
 //! Drivers know tokens and sockets; they know nothing of connections, frames or deadlines.
 
+pub(crate) mod activation;
 pub(crate) mod addr;
 pub(crate) mod affinity;
 pub(crate) mod backend;
@@ -219,6 +220,10 @@ pub(crate) trait Driver {
 
     /// Stops listening for good: the listening sockets are closed.
     fn close_listeners(&mut self);
+
+    /// Stops accepting for good. The listening sockets go on for another process that has them,
+    /// and peers that wait there are its own; those accepted by then are still reported.
+    fn release_listeners(&mut self);
 
     /// The address of the peer, asked of the kernel (nothing is stored).
     fn peer_addr(&self, token: Token) -> io::Result<PeerAddr>;

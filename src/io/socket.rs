@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
@@ -22,9 +22,11 @@ use super::unix::SocketFile;
 pub(crate) struct Listener {
     /// Before the descriptor, because fields are dropped in this order and the file goes first.
     file: Option<Arc<SocketFile>>,
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     /// Other workers may accept from the same socket.
     is_shared: bool,
+    /// Who made it goes on with it when this process ends.
+    is_lent: bool,
 }
 
 /// Listens at `addr`, together with every other listener at the same address: the kernel spreads
@@ -32,12 +34,17 @@ pub(crate) struct Listener {
 pub(crate) fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
     let socket = open(addr)?;
     socket.set_reuse_port(true)?;
-    socket.set_tcp_nodelay(true)?;
-    // Urgent data is ordinary data to us. Taken out of line, its byte would be lost.
-    socket.set_out_of_band_inline(true)?;
+    set_inherited_options(&SockRef::from(&socket))?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(Listener { file: None, fd: socket.into(), is_shared: false })
+    Ok(Listener { file: None, fd: Arc::new(socket.into()), is_shared: false, is_lent: false })
+}
+
+/// Options that accepted sockets have from the one that listens.
+fn set_inherited_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // Urgent data is ordinary data to us. Taken out of line, its byte would be lost.
+    socket.set_out_of_band_inline(true)
 }
 
 /// Makes sure that nobody listens at `addr`: not even a server that would share the address,
@@ -49,13 +56,61 @@ pub(crate) fn ensure_free(addr: SocketAddr) -> io::Result<()> {
 impl Listener {
     /// A Unix socket that listens, and the file by which it is found, if any.
     pub(super) fn unix(fd: OwnedFd, file: Option<Arc<SocketFile>>) -> Self {
-        Self { file, fd, is_shared: true }
+        Self { file, fd: Arc::new(fd), is_shared: true, is_lent: false }
+    }
+
+    /// A socket that listens already, made by another process. A socket file is removed at the end
+    /// if it is `owned`.
+    pub(super) fn adopt(fd: Arc<OwnedFd>, owned: bool) -> io::Result<Self> {
+        let socket = SockRef::from(&fd);
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        let addr = socket.local_addr()?;
+        if addr.as_socket().is_some() {
+            set_inherited_options(&socket)?;
+            let listener = Self { file: None, fd, is_shared: false, is_lent: !owned };
+            listener.await_first_bytes()?;
+            return Ok(listener);
+        }
+        let path = addr.as_pathname().filter(|_| owned);
+        let file = path.map(SocketFile::of).transpose()?.map(Arc::new);
+        Ok(Self { file, fd, is_shared: true, is_lent: !owned })
     }
 
     /// The same socket for another worker.
-    pub(super) fn share(&self) -> io::Result<Self> {
-        let fd = self.fd.try_clone()?;
-        Ok(Self { file: self.file.clone(), fd, is_shared: self.is_shared })
+    pub(super) fn share(&mut self) -> Self {
+        self.is_shared = true;
+        let (file, fd) = (self.file.clone(), Arc::clone(&self.fd));
+        Self { file, fd, is_shared: true, is_lent: self.is_lent }
+    }
+
+    /// Whether it must stay as it is when this process stops listening.
+    pub(super) fn is_lent(&self) -> bool {
+        self.is_lent
+    }
+
+    /// Whether further sockets may listen at the same address.
+    pub(super) fn is_joinable(&self) -> bool {
+        let socket = SockRef::from(&self.fd);
+        self.file.is_none() && socket.reuse_port().unwrap_or(false) && self.local_addr().is_ok()
+    }
+
+    /// The socket, for who wants to hand it to another process while it is open here.
+    pub(crate) fn socket(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.fd)
+    }
+
+    /// The socket, for tests that hand it over.
+    #[cfg(test)]
+    pub(super) fn socket_now(self) -> Arc<OwnedFd> {
+        self.fd
+    }
+
+    /// Another process removes the socket file.
+    pub(super) fn keep_file(&self) {
+        if let Some(file) = &self.file {
+            file.keep();
+        }
     }
 
     /// Whether other workers may accept from the same socket.

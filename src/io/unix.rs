@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -27,6 +28,8 @@ pub(super) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Another process goes on with the socket, and removes the file when it is done.
+    is_kept: AtomicBool,
 }
 
 /// Listens at `path`, in the place of a server that is gone if need be. `mode` are the permissions
@@ -69,9 +72,16 @@ pub(super) fn listen_abstract(name: &str, backlog: i32) -> io::Result<Socket> {
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
+    /// The file that is there now, of a socket that is open.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
         let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+        let (path, is_kept) = (path.to_owned(), AtomicBool::new(false));
+        Ok(Self { path, device: found.dev(), inode: found.ino(), is_kept })
+    }
+
+    /// It is no longer this process that removes it.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Release);
     }
 
     fn is_still_there(&self) -> bool {
@@ -82,6 +92,9 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.is_kept.load(Ordering::Acquire) {
+            return;
+        }
         let _lock = lock_folder(&self.path);
         if self.is_still_there()
             && let Err(error) = fs::remove_file(&self.path)
@@ -143,7 +156,7 @@ fn lock_folder(path: &Path) -> Option<OwnedFd> {
 #[cfg(test)]
 pub(in crate::io) mod tests {
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 

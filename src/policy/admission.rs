@@ -1,10 +1,11 @@
-//! How many connections one client address may have, counted for all workers together.
+//! Who is let in when many come: connections of one client address, counted for all workers
+//! together, and handshakes per second, by the share of each worker.
 //!
 //! An address is what one customer of a network has: an IPv4 address, or the /64 of an IPv6
 //! address, since whoever has one address of a /64 has 2^64 of them. Behind a proxy it is the
 //! address that the proxy told, if that was believed; else all its clients are one address.
 //!
-//! Workers share the counts, so this is the one place of a connection's life with a lock. It is
+//! Workers share the counts of addresses, so this is the one place of a connection's life with a lock. It is
 //! taken when a connection is admitted and when it ends, only if the limit is on, and it is one of
 //! many: two workers seldom want the same at once.
 
@@ -14,6 +15,8 @@ use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Tick;
 
 /// Locks; more than the workers of most machines, so that they rarely meet.
 const SHARD_COUNT: usize = 64;
@@ -98,6 +101,49 @@ fn give_back(counts: &mut Counts) {
     }
 }
 
+/// Ticks in a second, and parts of one handshake in which is counted: what a tick gives back is a
+/// whole number of them.
+const PARTS: u64 = 8;
+
+/// Handshakes that one worker begins per second. After a restart all clients come back; those
+/// beyond what the server can take are told so at once and early, instead of timing out together.
+#[derive(Debug)]
+pub(crate) struct HandshakeRate {
+    per_second: NonZeroU32,
+    /// Parts of handshakes that may begin now.
+    left: u64,
+    at: Tick,
+}
+
+impl HandshakeRate {
+    /// A full burst: a quarter of a second's, so that a wave is spread within the second, too.
+    pub(crate) fn new(per_second: NonZeroU32, now: Tick) -> Self {
+        Self { per_second, left: Self::burst(per_second), at: now }
+    }
+
+    /// The share of a worker, so that all together have `per_second`, each at least one.
+    pub(crate) fn share(per_second: NonZeroU32, worker: usize, workers: usize) -> NonZeroU32 {
+        let until = |worker: usize| u64::from(per_second.get()) * worker as u64 / workers as u64;
+        let share = u32::try_from(until(worker + 1) - until(worker)).unwrap_or(u32::MAX);
+        NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Begins one; false if that is one too many.
+    pub(crate) fn take(&mut self, now: Tick) -> bool {
+        let passed = u64::from(now.0.saturating_sub(self.at.0));
+        let back = passed.saturating_mul(u64::from(self.per_second.get()));
+        self.left = self.left.saturating_add(back).min(Self::burst(self.per_second));
+        self.at = now;
+        let enough = self.left >= PARTS;
+        self.left -= if enough { PARTS } else { 0 };
+        enough
+    }
+
+    fn burst(per_second: NonZeroU32) -> u64 {
+        (u64::from(per_second.get()) * PARTS / 4).max(PARTS)
+    }
+}
+
 /// An IPv4 address or the /64 of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Source(NonZeroU64);
@@ -178,6 +224,40 @@ mod tests {
             let limit = limit(1);
             let _kept = limit.try_admit(addr(one)).unwrap();
             assert_eq!(limit.try_admit(addr(other)).is_none(), same, "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn handshakes_begin_at_their_rate_in_every_second_and_for_ever() {
+        for rate in [1, 3, 7, 100, 5000] {
+            let mut handshakes = HandshakeRate::new(NonZeroU32::new(rate).unwrap(), Tick(0));
+            let mut begun = Vec::new();
+            for second in 0..20_u32 {
+                let ticks = second * 8..(second + 1) * 8;
+                let tries = ticks.flat_map(|tick| (0..2000).map(move |_| tick));
+                begun.push(tries.filter(|tick| handshakes.take(Tick(*tick))).count());
+            }
+            let (rate, burst) = (rate as usize, (rate as usize / 4).max(1));
+            assert!(begun[0] <= rate + burst, "{rate}: {begun:?}");
+            for second in &begun[1..] {
+                assert!(second.abs_diff(rate) <= 1, "{rate}: {begun:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn handshakes_after_a_silence_are_a_burst_and_no_more() {
+        let mut handshakes = HandshakeRate::new(NonZeroU32::new(40).unwrap(), Tick(0));
+        let begun = (0..1000).filter(|_| handshakes.take(Tick(80_000))).count();
+        assert_eq!(begun, 10);
+    }
+
+    #[test]
+    fn shares_of_all_workers_are_the_whole_rate() {
+        for (rate, workers) in [(1000, 3), (7, 7), (10, 4), (4_000_000_000, 1024)] {
+            let rate = NonZeroU32::new(rate).unwrap();
+            let share = |worker| u64::from(HandshakeRate::share(rate, worker, workers).get());
+            assert_eq!((0..workers).map(share).sum::<u64>(), u64::from(rate.get()));
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) use origins::Origins;
 pub(crate) use rate::{ControlRate, LogRate};
 pub(crate) use ticks::{Tick, Ticks};
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub(crate) struct Limits {
     pub(crate) tls_handshakes_max: usize,
     /// Connections that have ended of which one worker keeps a record.
     pub(crate) closes_kept: usize,
+    /// Handshakes that one worker begins per second, if they are bounded.
+    pub(crate) handshakes_per_second: Option<NonZeroU32>,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
 }
@@ -159,6 +162,7 @@ impl Default for Limits {
             compression: None,
             conns_max: 1 << 20,
             handshakes_max: 4096,
+            handshakes_per_second: None,
             tls_handshakes_max: 256,
             closes_kept: 256,
             timeouts: Timeouts::default(),

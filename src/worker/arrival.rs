@@ -41,6 +41,8 @@ pub(crate) struct Access {
 enum Full {
     /// There is no room.
     Worker,
+    /// As many handshakes have begun in this second as may.
+    Second,
     /// Its address has its share.
     Address,
 }
@@ -56,7 +58,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             || self.tally.handshakes >= self.core.limits.handshakes_max
             || (is_tls && self.tally.tls_handshakes >= self.core.limits.tls_handshakes_max)
             || self.memory.level() >= Level::RefuseNew
-            || self.stop.is_under_way();
+            || self.stop.refuses();
         if full {
             // Whoever is only told so takes no place from those that come later.
             self.shared.conn_count.fetch_sub(1, Ordering::Relaxed);
@@ -113,7 +115,10 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         }
         entry.handshake = Handshake::Http;
         self.tally.handshakes += 1;
-        if let Some(ip) = ip.filter(|_| !proxy_header)
+        let now = self.core.now;
+        if self.handshake_rate.as_mut().is_some_and(|rate| !rate.take(now)) {
+            self.turn_away(token, Full::Second);
+        } else if let Some(ip) = ip.filter(|_| !proxy_header)
             && !self.admit_address(token, ip)
         {
             self.turn_away(token, Full::Address);
@@ -180,6 +185,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         let Some((entry, core)) = self.live(token) else { return };
         let refusal = match full {
             Full::Worker => Refusal::Overloaded,
+            Full::Second => Refusal::HandshakeRate,
             Full::Address => Refusal::TooManyRequests,
         };
         if entry.connection.is_secure() {

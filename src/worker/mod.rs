@@ -21,6 +21,7 @@ mod clock;
 mod closes;
 mod deadlines;
 mod dispatch;
+mod drain;
 mod fanout;
 mod levels;
 mod memory;
@@ -44,9 +45,9 @@ use crate::decision::Mailbox;
 use crate::io::wake::Wake;
 use crate::io::{Closing, Completion, Driver, Patience, Token};
 use crate::metrics::Metrics;
+use crate::policy::admission::HandshakeRate;
 use crate::policy::budget::Budget;
 use crate::policy::{Limits, LogRate, Tick, Ticks};
-use crate::proto::CloseCode;
 use crate::pubsub::{Exchange, Order, TopicSettings, Topics};
 
 pub(crate) use application::{Application, Dialed, Served};
@@ -225,6 +226,7 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     tally: Tally,
     /// When the application wants its next turn.
     application_due: Option<Instant>,
+    handshake_rate: Option<HandshakeRate>,
     /// Accepting rests until then.
     accept_resumes_at: Option<Tick>,
     trimmed_at: Tick,
@@ -255,6 +257,8 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         // Reserved whole: untouched pages cost nothing, and growing a table of a million
         // connections would stall the loop while it is copied.
         let table = Slab::with_capacity(limits.conns_max + REFUSAL_SLOTS);
+        let handshake_rate =
+            limits.handshakes_per_second.map(|rate| HandshakeRate::new(rate, Tick(0)));
         let core = Core {
             pool: Pool::new(memory),
             outboxes: Vec::new(),
@@ -283,6 +287,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             lent: Vec::new(),
             tally: Tally::default(),
             application_due: None,
+            handshake_rate,
             accept_resumes_at: None,
             trimmed_at: Tick(0),
             stop: Stop::default(),
@@ -309,6 +314,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
         let timeout = self.wait_timeout();
         self.driver.wait(timeout)?;
+        self.core.metrics.begin_turn();
         self.core.now = self.clock.advance(self.driver.now(), timeout);
         if self.core.taps.is_some() {
             self.look_after_taps();
@@ -337,7 +343,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Lets the application act of its own accord.
     fn application_turn(&mut self) -> io::Result<()> {
-        if self.stop.is_under_way() {
+        if self.stop.is_final() {
             self.application_due = None;
             return Ok(());
         }
@@ -359,7 +365,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             turn.map_err(|_| io::Error::other("the handler panicked in `turn`"))?;
         self.look_after_lent();
         if stopped {
-            self.begin_stop(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
+            self.begin_stop(StopOrder::cut_off());
         }
         Ok(())
     }
@@ -378,7 +384,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         if self.topics.has_work() || self.is_searching_for_taps() {
             return Some(Duration::ZERO);
         }
-        let mut due = self.deadlines.next_due().min(self.stop.next_due());
+        let mut due = self.deadlines.next_due().min(self.stop.next_due(self.core.now));
         if let Some(tick) = self.accept_resumes_at {
             due = due.min(tick);
         }

@@ -155,7 +155,7 @@ fn tc10_slow_reader_that_keeps_reading_is_served() {
 }
 
 #[test]
-fn pings_of_connections_opened_together_are_spread_over_80_to_120_percent() {
+fn tm03_pings_of_connections_opened_together_are_spread_over_80_to_120_percent() {
     let mut due: Vec<u32> = (0..=255)
         .map(|spread| {
             let mut core = core(Limits::default());

@@ -16,6 +16,7 @@ use crate::io::{Closing, Completion, Driver, Patience};
 on_every_driver! {
     peers_of_two_listeners_are_told_apart,
     pausing_and_closing_is_for_all_listeners,
+    lc02_released_listeners_go_on_for_who_has_them,
     peers_of_every_listener_are_shed,
     unix_peer_is_served,
     drivers_that_share_a_unix_socket_all_accept,
@@ -92,6 +93,34 @@ fn pausing_and_closing_is_for_all_listeners<D: Driver>(make: Make<D>) {
     assert!(!path.exists(), "its file is gone");
     rig.driver.resume_accept();
     rig.assert_silent();
+}
+
+/// What waits at a socket that somebody else has, too, is theirs (row LC02).
+fn lc02_released_listeners_go_on_for_who_has_them<D: Driver>(make: Make<D>) {
+    let folder = Folder::new();
+    let (second, addr) = tcp();
+    let (mut more, path) = unix(&folder, 1);
+    more.insert(0, second);
+    let theirs: Vec<_> = more.iter().map(|listener| listener.socket().upgrade().unwrap()).collect();
+    let Some(mut rig) = Rig::listening(make, Knobs::default(), more) else { return };
+    rig.assert_silent();
+    rig.driver.release_listeners();
+    rig.assert_silent();
+    assert!(TcpStream::connect(rig.addr).is_err(), "nobody else has the first");
+    let _peers = (TcpStream::connect(addr).unwrap(), connect(&path));
+    rig.assert_silent();
+    for socket in theirs {
+        let listener = Listener::adopt(socket, true).unwrap();
+        let accepted = loop {
+            match listener.accept().unwrap() {
+                Some(accepted) => break accepted,
+                // The kernel waits for the first bytes of a peer, for a second.
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        drop(accepted);
+    }
+    assert!(!path.exists(), "whoever took the socket over removes its file");
 }
 
 fn peers_of_every_listener_are_shed<D: Driver>(make: Make<D>) {

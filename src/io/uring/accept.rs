@@ -26,6 +26,15 @@ pub(super) struct Accepting {
     paused: bool,
 }
 
+/// What becomes of listening sockets that a ring accepts no more from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nobody listens there any more.
+    ShutDown,
+    /// Another process does.
+    LeftOpen,
+}
+
 impl Accepting {
     pub(super) fn new(listeners: Vec<Listener>) -> Self {
         let armed = vec![false; listeners.len()];
@@ -87,7 +96,7 @@ impl UringDriver {
         }
     }
 
-    pub(super) fn close_all_listeners(&mut self) {
+    pub(super) fn close_all_listeners(&mut self, ending: Ending) {
         self.pause_accepts();
         if self.accepting.is_armed() {
             // Before the descriptors are gone: an accept may not have reached the kernel yet, and
@@ -95,6 +104,9 @@ impl UringDriver {
             let _ = self.ring.submit();
         }
         for listener in self.accepting.listeners.take() {
+            if ending == Ending::LeftOpen || listener.is_lent() {
+                continue;
+            }
             // The kernel keeps the socket as long as it has the accept; this ends the listening
             // now. Workers that share it are about to close it, too.
             let _ = rustix::net::shutdown(&listener, Shutdown::Both);

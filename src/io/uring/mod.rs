@@ -31,7 +31,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use slab::Slab;
 
-use self::accept::Accepting;
+use self::accept::{Accepting, Ending};
 use self::ring::Ring;
 use self::slot::Slots;
 pub(crate) use self::slot::Socket;
@@ -199,7 +199,12 @@ impl Driver for UringDriver {
     }
 
     fn close_listeners(&mut self) {
-        self.close_all_listeners();
+        self.close_all_listeners(Ending::ShutDown);
+    }
+
+    fn release_listeners(&mut self) {
+        self.accepting.listeners.keep_files();
+        self.close_all_listeners(Ending::LeftOpen);
     }
 
     fn peer_addr(&self, token: Token) -> io::Result<PeerAddr> {

@@ -106,7 +106,12 @@ pub enum Refusal {
     TooManyRequests,
     /// 503: the server takes no more connections for now.
     Overloaded,
+    /// 503: more handshakes come in a second than the server begins.
+    HandshakeRate,
 }
+
+/// When a client that was refused for now may try again.
+const RETRY_SECONDS: u8 = 5;
 
 /// What is fixed about one refusal: status, label, and the text of the response.
 type Facts = (u16, &'static str, &'static str);
@@ -135,6 +140,11 @@ impl Refusal {
     /// The response carries `Connection: close` and `Content-Length`, and the headers its status
     /// asks for: `Allow`, `Upgrade`, `Sec-WebSocket-Version`, `WWW-Authenticate`, `Retry-After`.
     pub fn write_response(self, out: &mut Vec<u8>) {
+        self.write_response_with(RETRY_SECONDS, out);
+    }
+
+    /// The same with so many seconds in `Retry-After`, where there is one.
+    pub(crate) fn write_response_with(self, retry_seconds: u8, out: &mut Vec<u8>) {
         let status = self.status();
         append(out, format_args!("HTTP/1.1 {status} {}\r\n", self.reason_phrase()));
         // RFC 9110 §7.8: who sends `Upgrade` names it in `Connection`, too.
@@ -144,9 +154,11 @@ impl Refusal {
             401 => b"WWW-Authenticate: Bearer\r\n",
             405 => b"Allow: GET\r\n",
             426 => b"Upgrade: websocket\r\n",
-            429 | 503 => b"Retry-After: 5\r\n",
             _ => b"",
         });
+        if matches!(status, 429 | 503) {
+            append(out, format_args!("Retry-After: {retry_seconds}\r\n"));
+        }
         if matches!(self, Self::MissingVersion | Self::UnsupportedVersion) {
             out.extend_from_slice(b"Sec-WebSocket-Version: 13\r\n");
         }
@@ -209,6 +221,7 @@ impl Refusal {
             Self::NotFound => (404, "not_found", "nothing here"),
             Self::TooManyRequests => (429, "too_many_requests", "too many requests"),
             Self::Overloaded => (503, "overloaded", "no more connections for now"),
+            Self::HandshakeRate => (503, "handshake_rate", "too many come at once; try again"),
         }
     }
 }
@@ -277,7 +290,7 @@ mod tests {
     }
 
     /// Every reason. A variant that is added without a line here fails to compile in `facts` first.
-    const ALL: [Refusal; 43] = [
+    const ALL: [Refusal; 44] = [
         Refusal::BareLineFeed,
         Refusal::BareCarriageReturn,
         Refusal::ControlByte,
@@ -321,6 +334,7 @@ mod tests {
         Refusal::NotFound,
         Refusal::TooManyRequests,
         Refusal::Overloaded,
+        Refusal::HandshakeRate,
     ];
 
     #[test]

@@ -110,7 +110,12 @@ impl<const AT_ONCE: bool> Rig<AT_ONCE> {
 
     /// Tells the worker to stop.
     pub(super) fn stop(&self, code: CloseCode, grace: Duration) {
-        self.shared.stop.give(StopOrder { code, grace });
+        self.order(StopOrder::at_once(code, grace));
+    }
+
+    /// Tells the worker to stop in this way.
+    pub(super) fn order(&self, order: StopOrder) {
+        self.shared.stop.give(order);
         self.net.wake();
     }
 

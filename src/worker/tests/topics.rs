@@ -17,7 +17,6 @@ use crate::io::sim::{FaultConfig, Net, SeedOnPanic, SimDriver};
 use crate::io::wake::Wake;
 use crate::metrics::Metrics;
 use crate::policy::Limits;
-use crate::proto::CloseCode;
 use crate::pubsub::{SlowReaders, TopicPolicy, TopicSettings};
 use crate::worker::{Post, Served, Shared, StopOrder, Worker};
 
@@ -116,7 +115,7 @@ impl<const AT_ONCE: bool> Run<AT_ONCE> {
 
     /// Everything ends, and nothing is left.
     fn finish(mut self) {
-        self.shared.stop.give(StopOrder { code: CloseCode::GOING_AWAY, grace: Duration::ZERO });
+        self.shared.stop.give(StopOrder::cut_off());
         for (worker, net) in self.workers.iter_mut().zip(&self.nets) {
             net.set_horizon(None);
             net.wake();

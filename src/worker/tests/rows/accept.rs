@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::conn::MessageKind;
-use crate::io::sim::{FaultConfig, SimDriver};
+use crate::io::sim::{FaultConfig, PeerId, SimDriver};
 use crate::policy::Limits;
 use crate::proto::CloseCode;
 
@@ -99,6 +99,29 @@ fn tc06_exactly_conns_max_are_held_and_others_are_told() {
     assert_served(&mut rig, &mut held);
     rig.run(Duration::from_secs(3), &mut held);
     assert_eq!(rig.worker.table.len(), 5, "who was told is gone, whatever it does");
+    rig.finish();
+}
+
+#[test]
+fn handshakes_beyond_their_rate_are_told_to_come_back_and_others_are_let_in() {
+    let rate = std::num::NonZeroU32::new(40);
+    let mut rig = Rig::new(Limits { handshakes_per_second: rate, ..limits() });
+    let mut let_in = 0;
+    for second in 0..5 {
+        let mut wave = Vec::new();
+        for _ in 0..20 {
+            wave.append(&mut rig.connect(10));
+            rig.run(millis(50), &mut wave);
+        }
+        let opened = |(_, client): &&(PeerId, Client)| client.opening == Opening::Open;
+        let now = wave.iter().filter(opened).count();
+        assert!((35..=55).contains(&now), "{now} in second {second}");
+        for (_, client) in &wave {
+            assert!(matches!(client.opening, Opening::Open | Opening::Refused(503)));
+        }
+        let_in += now;
+    }
+    assert_eq!(rig.stats().refusals["handshake_rate"], 1000 - let_in as u64);
     rig.finish();
 }
 

@@ -7,9 +7,11 @@ use crate::io::sim::{FaultConfig, SimDriver};
 use crate::policy::{Limits, Timeouts};
 use crate::proto::{CloseCode, Opcode};
 
+use super::super::client::{Client, Opening};
 use super::super::payload::Command;
 use super::super::rig::{Rig, exchange, memory, seconds};
 use super::{assert_served, limits, millis, open};
+use crate::worker::StopOrder;
 
 #[test]
 fn lc01_stop_sends_what_is_queued_and_then_its_code() {
@@ -46,6 +48,85 @@ fn lc01_stop_sends_what_is_queued_and_then_its_code() {
         }
         rig.check_end();
     }
+}
+
+#[test]
+fn lc01_drain_is_spread_evenly_sends_what_is_queued_and_serves_who_is_left() {
+    const CLIENTS: usize = 400;
+    const SECONDS: usize = 10;
+    for handed_over in [false, true] {
+        let mut rig = Rig::new(limits());
+        let mut clients = open(&mut rig, CLIENTS);
+        let order = StopOrder::at_once(CloseCode::SERVICE_RESTART, Duration::from_secs(5));
+        let drain_time = Duration::from_secs(SECONDS as u64);
+        rig.order(StopOrder { drain_time, handed_over, seed: 11, ..order });
+        let mut told = [0; SECONDS + 1];
+        let began = rig.net.elapsed();
+        rig.turn();
+        while !rig.worker.table.is_empty() {
+            let second = usize::try_from((rig.net.elapsed() - began).as_secs()).unwrap();
+            for (_, client) in clients.iter_mut().filter(|(_, client)| client.close_code.is_none())
+            {
+                client.say(MessageKind::Text, Command::Echo, 300, 1);
+            }
+            rig.run(millis(100), &mut clients);
+            clients.retain(|(id, client)| {
+                let Some(code) = client.close_code else { return true };
+                assert_eq!(code, CloseCode::SERVICE_RESTART);
+                assert!(client.is_satisfied(), "what was asked for by then is answered");
+                rig.net.peer_shutdown(*id);
+                told[second] += 1;
+                false
+            });
+        }
+        let mean = CLIENTS / SECONDS;
+        assert!(told.iter().all(|count| *count <= 2 * mean), "{told:?}");
+        assert!(told[..SECONDS].iter().all(|count| *count >= mean / 2), "{told:?}");
+        while rig.turn() {}
+        rig.check_end();
+    }
+}
+
+#[test]
+fn lc02_peer_that_was_accepted_before_a_hand_over_is_served() {
+    let mut rig = Rig::new(limits());
+    let mut clients = open(&mut rig, 1);
+    // Its request comes when the sockets are another process's.
+    let id = rig.net.connect();
+    let late = Client::knocking(id.index(), 7);
+    rig.turn();
+    let order = StopOrder::at_once(CloseCode::SERVICE_RESTART, Duration::from_secs(5));
+    let drain_time = Duration::from_secs(2);
+    rig.order(StopOrder { drain_time, handed_over: true, seed: 1, ..order });
+    rig.run(millis(50), &mut []);
+    clients.push((id, late));
+    rig.run(millis(50), &mut clients);
+    clients[1].1.say(MessageKind::Text, Command::Echo, 300, 1);
+    rig.run(millis(50), &mut clients);
+    let (_, late) = &clients[1];
+    assert_eq!((late.opening, late.is_satisfied()), (Opening::Open, true));
+    rig.run(Duration::from_secs(3), &mut clients);
+    for (id, client) in &clients {
+        assert_eq!(client.close_code, Some(CloseCode::SERVICE_RESTART));
+        rig.net.peer_shutdown(*id);
+    }
+    while rig.turn() {}
+    rig.check_end();
+}
+
+#[test]
+fn lc04_stop_at_once_ends_a_drain() {
+    let mut rig = Rig::new(limits());
+    open(&mut rig, 50);
+    let order = StopOrder::at_once(CloseCode::SERVICE_RESTART, Duration::from_secs(600));
+    rig.order(StopOrder { drain_time: Duration::from_secs(600), ..order });
+    rig.run(Duration::from_secs(5), &mut []);
+    assert!(rig.worker.table.len() >= 45, "it takes its time");
+    rig.order(StopOrder::cut_off());
+    let told_at = rig.net.elapsed();
+    while rig.turn() {}
+    assert!(rig.net.elapsed() - told_at < Duration::from_secs(1));
+    rig.check_end();
 }
 
 #[test]
