@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-page test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
+.PHONY: help run test test-upgrades test-drain check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-page test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ test-page: ## The page of the administration port, in a real headless Chromium
 	tests/setup
 	$(CARGO) build --release
 	tests/run-page
+
+test-upgrades: ## 20 upgrades under 2,000 connects a second, on both backends
+	tests/run-upgrades
+
+test-drain: ## 20,000 connections drained over 10 s, and a stop of 60 s that none is lost to
+	tests/run-drain
 
 attack: ## A dozen attacks at once on a server in 512 MiB, for ATTACK_SECONDS, beside a good client
 	$(CARGO) bench --bench attack -- --seconds $(ATTACK_SECONDS)

@@ -21,8 +21,12 @@ mod certificates;
 mod client;
 #[path = "program/closes.rs"]
 mod closes;
+#[path = "program/crowd.rs"]
+mod crowd;
 #[path = "program/doctor.rs"]
 mod doctor;
+#[path = "program/draining.rs"]
+mod draining;
 #[path = "program/errors.rs"]
 mod errors;
 #[path = "program/exhaustion.rs"]
@@ -43,3 +47,7 @@ mod serve;
 mod signals;
 #[path = "program/tap.rs"]
 mod tap;
+#[path = "program/systemd.rs"]
+mod systemd;
+#[path = "program/upgrading.rs"]
+mod upgrading;

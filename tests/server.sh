@@ -46,7 +46,7 @@ start_server() {
     : >"$server_log"
     # Colour codes could split the line we look for, and a log filter could hide it.
     env -u RUST_LOG -u LONGWIRE_LOG NO_COLOR=1 "$longwire" echo --listen 127.0.0.1:0 --backend "$backend" \
-        --message-bytes-max "$message_bytes_max" "$@" >"$server_log" 2>&1 &
+        --message-bytes-max "$message_bytes_max" --drain-time 0s "$@" >"$server_log" 2>&1 &
     server_pid=$!
     for ((waited = 0; waited < start_seconds_max * 20; waited++)); do
         server_address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9][0-9]*\).*/\1/p' "$server_log" | head -n 1)

@@ -176,6 +176,8 @@ fn flags(backend: &str, timeouts: Timeouts) -> Vec<String> {
         "--cores",
         &core::SERVER.to_string(),
         "--deflate",
+        "--drain-time",
+        "0s",
         "--memory-bytes-max",
         MEMORY_BYTES_MAX,
         "--conns-max",

@@ -21,7 +21,7 @@ class Server {
 
   async start() {
     const log = fs.openSync(this.logFile, "a");
-    const args = ["serve", "--listen", `127.0.0.1:${this.dataPort}`, "--admin", `127.0.0.1:${this.adminPort}`];
+    const args = ["serve", "--listen", `127.0.0.1:${this.dataPort}`, "--admin", `127.0.0.1:${this.adminPort}`, "--drain-time", "0s"];
     this.process = spawn(this.program, args, {
       stdio: ["ignore", log, log],
       env: { ...process.env, NO_COLOR: "1" },

@@ -49,6 +49,50 @@ fn crowded(flags: &[&str]) -> Command {
     command
 }
 
+/// What is left of a core for those that are connected: accepting may cost a hundredth of one.
+#[test]
+fn tc01_ten_seconds_without_descriptors_cost_next_to_nothing() {
+    const HELD_TIME: Duration = Duration::from_secs(10);
+    on_every_backend(|backend| {
+        let program = Program::start_by(crowded(&["--backend", backend, "--workers", "1"]));
+        let mut held = Vec::new();
+        while let Some(client) = knock(&program) {
+            held.push(client);
+        }
+        let crowd: Vec<TcpStream> = (0..FLOOD)
+            .map(|_| {
+                let mut client = Client::connect(program.addr);
+                client.send_raw(REQUEST.as_bytes());
+                client.stream
+            })
+            .collect();
+        let (began, cpu_before) = (Instant::now(), program.cpu_time());
+        let mut slowest = Duration::ZERO;
+        let mut latecomers = Vec::new();
+        while began.elapsed() < HELD_TIME {
+            // New ones keep coming, ten in a second.
+            latecomers.push(TcpStream::connect(program.addr));
+            let asked_at = Instant::now();
+            held[0].echo("still served");
+            slowest = slowest.max(asked_at.elapsed());
+            thread::sleep(Duration::from_millis(100));
+        }
+        let busy = program.cpu_time() - cpu_before;
+        drop(crowd);
+        held.pop().unwrap().close(1000);
+        let freed_at = Instant::now();
+        while knock(&program).is_none() {
+            assert!(freed_at.elapsed() < SOON, "no recovery");
+        }
+        let recovery = freed_at.elapsed();
+        eprintln!(
+            "{backend}: {busy:?} of CPU in {HELD_TIME:?}, {slowest:?} to echo, {recovery:?} to recover"
+        );
+        assert!(busy <= HELD_TIME / 100, "{busy:?} in {HELD_TIME:?}");
+        assert!(slowest < SOON, "{slowest:?}");
+    });
+}
+
 #[test]
 fn tc01_server_without_descriptors_sheds_new_peers_and_serves_the_others() {
     on_every_backend(|backend| {

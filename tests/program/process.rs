@@ -144,7 +144,8 @@ impl Program {
         Duration::from_nanos(nanos.sum())
     }
 
-    fn pid(&self) -> Pid {
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
@@ -185,6 +186,7 @@ pub(crate) fn echo_command(flags: &[&str]) -> Command {
 pub(crate) fn any_command(flags: &[&str]) -> Command {
     let mut command = longwire(&["echo", "--listen", "127.0.0.1:0"]);
     command.args(flags);
+    drain_at_once(&mut command, flags);
     command
 }
 
@@ -192,10 +194,18 @@ pub(crate) fn any_command(flags: &[&str]) -> Command {
 pub(crate) fn serve_command(flags: &[&str]) -> Command {
     let mut command = longwire(&["serve", "--listen", "127.0.0.1:0", "--allow-any-origin"]);
     command.args(flags);
+    drain_at_once(&mut command, flags);
     if !flags.contains(&"--admin") {
         command.args(["--admin", "127.0.0.1:0"]);
     }
     command
+}
+
+/// A test has a few connections and no storm to fear, unless it says so.
+fn drain_at_once(command: &mut Command, flags: &[&str]) {
+    if !flags.contains(&"--drain-time") {
+        command.args(["--drain-time", "0s"]);
+    }
 }
 
 /// Runs a command to its end, which must come soon.

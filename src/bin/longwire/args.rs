@@ -5,13 +5,16 @@ mod doctor;
 mod secure;
 mod serve;
 mod tap;
+mod upgrade;
 
 pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use secure::TlsArgs;
 pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};
 pub(crate) use tap::TapArgs;
+pub(crate) use upgrade::UpgradeArgs;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -59,6 +62,9 @@ pub(crate) enum Command {
     /// Sends each message back, text as text and binary as binary, on any path.
     #[command(after_help = ECHO_HELP)]
     Echo(Box<ServerArgs>),
+    /// Replaces a running server by the program as it is now; no connect is refused.
+    #[command(after_help = upgrade::HELP)]
+    Upgrade(UpgradeArgs),
     /// How many connections this machine holds, what is in the way of more, and the commands that help.
     #[command(after_help = doctor::HELP)]
     Doctor(DoctorArgs),
@@ -78,7 +84,7 @@ Try it:  longwire echo --listen 127.0.0.1:9001
 Over TLS: longwire echo --tls-self-signed
          open https://127.0.0.1:9001 once to accept the certificate, then new WebSocket('wss://127.0.0.1:9001')
 
-SIGHUP reads the certificates again. Stops on SIGTERM (close code 1012, will be back) and SIGINT (1001); a second signal stops at once.
+SIGHUP reads the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
 
 /// Flags of every server; those of `longwire echo`.
@@ -112,6 +118,9 @@ pub(crate) struct ServerArgs {
     /// Handshakes in progress at one time, per worker; more are answered with 503.
     #[arg(long, value_name = "N", default_value_t = 4096, help_heading = "Limits")]
     pub(crate) handshakes_max: usize,
+    /// Handshakes that begin per second, of all workers together; more are answered with 503, to come back after 2 to 10 s [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) handshakes_per_second: Option<NonZeroU32>,
     /// Bytes of a message; larger ones close the connection with 1009.
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = size, help_heading = "Limits")]
     pub(crate) message_bytes_max: usize,
@@ -168,9 +177,15 @@ pub(crate) struct ServerArgs {
     /// From our Close frame to the peer's.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time, help_heading = "Timeouts")]
     pub(crate) close_timeout: Duration,
-    /// From a stop of the server to the end of all connections.
+    /// Time over which SIGTERM, SIGINT and an upgrade spread the closing of connections; 0s closes all at once.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, help_heading = "Timeouts")]
+    pub(crate) drain_time: Duration,
+    /// From the end of --drain-time to the end of all connections.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Timeouts")]
     pub(crate) stop_timeout: Duration,
+    /// Abort, for the service manager to restart, when a worker is stuck at one turn for so long, or none. From 1 s on it is logged.
+    #[arg(long, value_name = "TIME", default_value = "none", value_parser = maybe_time, help_heading = "Timeouts")]
+    pub(crate) stuck_abort: MaybeTime,
 
     #[command(flatten)]
     pub(crate) tls: TlsArgs,

@@ -3,12 +3,13 @@
 use longwire::{Accept, Conn, Decision, Error, Handler, Message, Request};
 
 use crate::args::ServerArgs;
-use crate::launch::{Launch, Stage, Words, protocol};
+use crate::launch::{Launch, Words, protocol};
+use crate::life::{Given, Stage};
 
 /// Runs the server until a signal stops it.
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Error> {
     // Without a port for administration nobody can ask for them.
-    let launch = Launch::new(args, |builder| builder.closes_kept(0))?;
+    let launch = Launch::new(args, Given::receive()?, |builder| builder.closes_kept(0))?;
     let how_to_try = match launch.urls().first() {
         Some(url) => format!(
             "in a browser's console:  ws = new WebSocket('{url}'); \
@@ -17,7 +18,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Error> {
         None => launch.how_to_try_by_shell(),
     };
     let words = Words { places: Vec::new(), how_to_try };
-    launch.run(&words, &Stage::default(), || Echo { protocols: args.access.protocol.clone() })
+    launch.run(&words, &Stage::default(), None, || Echo { protocols: args.access.protocol.clone() })
 }
 
 /// Sends each message back.

@@ -1,24 +1,24 @@
 //! From flags to a running server: what all commands that serve have in common.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use longwire::{
-    Builder, CloseCode, Compression, Error, Handle, Handler, ListenAddr, Request, Server, Tls,
-    TlsWatcher, parse_cores,
+    Builder, Compression, Error, Handler, ListenAddr, Request, Server, Tls, TlsWatcher, parse_cores,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::args::{DeflateArgs, ServerArgs};
+use crate::life::{Given, Life, Plan, Predecessor, Stage};
 use crate::{limits, secure};
 
 /// A server that listens, with all that it takes to run it.
-pub(crate) struct Launch<'a> {
-    args: &'a ServerArgs,
+pub(crate) struct Launch {
+    args: ServerArgs,
     server: Server,
     tls: Option<Tls>,
+    is_activated: bool,
+    predecessor: Predecessor,
     /// Takes up new certificates for as long as it is there.
     _watcher: Option<TlsWatcher>,
 }
@@ -31,38 +31,21 @@ pub(crate) struct Words {
     pub(crate) how_to_try: String,
 }
 
-/// How far a server has come; shared with those who are asked about it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stage(Arc<AtomicU8>);
-
-impl Stage {
-    const SERVING: u8 = 1;
-    const STOPPING: u8 = 2;
-
-    /// Whether it takes connections.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.0.load(Ordering::Acquire) == Self::SERVING
-    }
-
-    /// It takes connections now, unless it has been stopped by then.
-    pub(crate) fn serve(&self) {
-        let _ = self.0.compare_exchange(0, Self::SERVING, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    fn stop(&self) {
-        self.0.store(Self::STOPPING, Ordering::Release);
-    }
-}
-
-impl<'a> Launch<'a> {
-    /// Listens as the flags say; `adjust` adds what the command has settings of its own for.
+impl Launch {
+    /// Listens as the flags say, or as this process was given sockets; `adjust` adds what the
+    /// command has settings of its own for.
     pub(crate) fn new(
-        args: &'a ServerArgs,
+        args: &ServerArgs,
+        given: Given,
         adjust: impl FnOnce(Builder) -> Builder,
     ) -> Result<Self, Error> {
         limits::raise_descriptor_limit();
+        let mut args = args.clone();
+        given.apply(&mut args)?;
         let tls = secure::tls(&args.tls)?;
-        let server = adjust(builder(args, tls.as_ref())?).build()?;
+        let is_activated = given.is_activated();
+        let (builder, predecessor) = given.give(adjust(builder(&args, tls.as_ref())?));
+        let server = builder.build()?;
         let watcher = tls.as_ref().map(secure::watch).transpose()?;
         if args.access.origin.is_empty() && !args.access.allow_any_origin {
             tracing::warn!(
@@ -70,7 +53,7 @@ impl<'a> Launch<'a> {
                  of that site, --allow-any-origin says that it is meant"
             );
         }
-        Ok(Self { args, server, tls, _watcher: watcher })
+        Ok(Self { args, server, tls, is_activated, predecessor, _watcher: watcher })
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -102,21 +85,41 @@ impl<'a> Launch<'a> {
         self,
         words: &Words,
         stage: &Stage,
+        admin: Option<OwnedFd>,
         handler: impl Fn() -> H + Send + Sync,
     ) -> Result<(), Error> {
-        heed_signals(self.server.handle(), self.tls.clone(), stage.clone())?;
+        let life = Life::begin(self.plan(stage, admin))?;
         let announcement = self.announcement(words);
+        let predecessor = self.predecessor;
         // A worker asks for its handler when it is ready, so the last to ask makes the server ready.
         let waiting_count = AtomicUsize::new(self.server.cores().len());
         let stats = self.server.run(|_worker| {
             if waiting_count.fetch_sub(1, Ordering::Relaxed) == 1 {
                 stage.serve();
                 println!("{announcement}");
+                life.ready();
+                predecessor.tell_ready();
             }
             handler()
         })?;
         println!("stopped: {} connections, {} messages", stats.opened, stats.messages);
         Ok(())
+    }
+
+    /// What it takes to look after it.
+    fn plan(&self, stage: &Stage, admin: Option<OwnedFd>) -> Plan {
+        let places = self.server.local_addrs().iter().enumerate();
+        let tls_places = places.filter(|(index, _)| self.is_tls(*index));
+        Plan {
+            handle: self.server.handle(),
+            stage: stage.clone(),
+            tls: self.tls.clone(),
+            drain_time: self.args.drain_time,
+            stuck_abort: self.args.stuck_abort.0,
+            tls_places: tls_places.map(|(_, addr)| addr.clone()).collect(),
+            admin,
+            is_activated: self.is_activated,
+        }
     }
 
     /// Whether the address of this number is one for TLS.
@@ -170,6 +173,7 @@ fn builder(args: &ServerArgs, tls: Option<&Tls>) -> Result<Builder, Error> {
         .direct_descriptors(args.direct_descriptors)
         .backlog(args.backlog)
         .handshakes_max(args.handshakes_max)
+        .handshakes_per_second(args.handshakes_per_second)
         .message_bytes_max(args.message_bytes_max)
         .request_line_bytes_max(args.request_line_bytes_max)
         .head_bytes_max(args.head_bytes_max)
@@ -253,36 +257,4 @@ fn compression(args: &DeflateArgs) -> Compression {
         .level(args.deflate_level)
         .window_bits(args.deflate_window_bits)
         .message_bytes_min(args.deflate_bytes_min)
-}
-
-/// The first SIGTERM or SIGINT stops the server in order, the second at once; SIGHUP reads the
-/// certificates again.
-fn heed_signals(handle: Handle, tls: Option<Tls>, stage: Stage) -> Result<(), Error> {
-    let failed = |source| Error::Worker { worker: 0, source };
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
-    let watch = move || {
-        let mut stopping = false;
-        for signal in &mut signals {
-            if signal == SIGHUP {
-                match &tls {
-                    Some(tls) => secure::reload(tls),
-                    None => println!("there are no certificates to read again"),
-                }
-                continue;
-            }
-            if stopping {
-                println!("stopping at once");
-                handle.stop_now();
-                continue;
-            }
-            stopping = true;
-            // Before anything else, so that nobody is sent here any more.
-            stage.stop();
-            println!("stopping; a second signal stops at once");
-            let restarts = signal == SIGTERM;
-            handle.stop(if restarts { CloseCode::SERVICE_RESTART } else { CloseCode::GOING_AWAY });
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(failed)?;
-    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The server program. Uses the library's public API and nothing else.
 //!
 //! Two layers: `args` is what was typed, `echo` and `serve` are what is run; both are started by
-//! `launch`. `admin` looks after a server from a thread of its own. `doctor` serves nobody.
+//! `launch`, and looked after by `life`. `admin` shows a server from a thread of its own. `doctor`
+//! serves nobody.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ mod args;
 mod doctor;
 mod echo;
 mod launch;
+mod life;
 mod limits;
 mod secure;
 mod serve;
@@ -41,10 +43,12 @@ fn main() -> ExitCode {
         Command::Echo(args) => echo::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Tap(args) => return finish(tap::run(&args)),
+        Command::Upgrade(args) => return life::run_upgrade(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            life::tell_failure(&error);
             eprintln!("longwire: {error}");
             ExitCode::from(EXIT_USAGE)
         }

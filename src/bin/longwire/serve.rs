@@ -9,16 +9,19 @@ use longwire::{
 
 use crate::admin::{Admin, Door, Facts};
 use crate::args::ServeArgs;
-use crate::launch::{Launch, Stage, Words, protocol};
+use crate::launch::{Launch, Words, protocol};
+use crate::life::{Given, Stage};
 use crate::topic::TopicRules;
 
 /// Runs the server until a signal stops it.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let rules = Arc::new(TopicRules::new(&args.topics)?);
-    let door = Door::open(&args.admin)?;
+    let mut given = Given::receive()?;
+    let door = Door::open(&args.admin, given.take_admin())?;
+    let admin_port = door.as_ref().map(Door::socket).transpose()?;
     let adjust =
         |builder: Builder| rules.apply(&args.topics, builder).closes_kept(args.admin.closes_kept);
-    let launch = Launch::new(&args.server, adjust)?;
+    let launch = Launch::new(&args.server, given, adjust)?;
     let urls = launch.urls();
     let page = door.as_ref().map(|door| format!("http://{}/", door.addr()));
     let words = Words {
@@ -38,10 +41,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         door.serve(admin)?;
     }
     let protocols = &args.server.access.protocol;
-    launch.run(&words, &stage, || Guide { rules: Arc::clone(&rules), protocols: protocols.clone() })
+    launch.run(&words, &stage, admin_port, || Guide {
+        rules: Arc::clone(&rules),
+        protocols: protocols.clone(),
+    })
 }
 
-fn how_to_try(launch: &Launch<'_>, page: Option<&str>) -> String {
+fn how_to_try(launch: &Launch, page: Option<&str>) -> String {
     let Some(url) = launch.urls().into_iter().next() else {
         return launch.how_to_try_by_shell();
     };

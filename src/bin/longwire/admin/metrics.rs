@@ -77,6 +77,7 @@ pub(super) async fn scrape(State(admin): State<Arc<Admin>>) -> Response {
         cores: admin.cores(),
         uptime_seconds: admin.uptime().as_secs_f64(),
         is_ready: admin.stage.is_serving(),
+        stuck_seconds: admin.stage.stuck().as_secs_f64(),
         resident_bytes: resident_bytes().unwrap_or_default(),
     }));
     let mut text = String::new();
@@ -92,6 +93,7 @@ struct Scrape {
     cores: Vec<Stats>,
     uptime_seconds: f64,
     is_ready: bool,
+    stuck_seconds: f64,
     resident_bytes: u64,
 }
 
@@ -125,6 +127,8 @@ impl Collector for Scrape {
         gauge(&mut encoder, "longwire_uptime_seconds", "Since the start", self.uptime_seconds)?;
         let ready = i64::from(self.is_ready);
         gauge(&mut encoder, "longwire_ready", "Whether connections are accepted", ready)?;
+        let (name, help) = ("longwire_stuck_seconds", "Time that a worker is stuck at one turn");
+        gauge(&mut encoder, name, help, self.stuck_seconds)?;
         let resident = level(self.resident_bytes);
         gauge(&mut encoder, "process_resident_memory_bytes", "Memory of the process", resident)
     }

@@ -14,6 +14,7 @@ mod topics;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -35,7 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::args::{AdminAddr, AdminArgs};
-use crate::launch::Stage;
+use crate::life::Stage;
 use crate::topic::TopicRules;
 use guard::Guard;
 use tap::Lease;
@@ -79,9 +80,11 @@ pub(crate) struct Admin {
 }
 
 impl Door {
-    /// Listens, if it was asked for.
-    pub(crate) fn open(args: &AdminArgs) -> Result<Option<Self>, Error> {
+    /// Listens, if it was asked for: at a socket that this process was given, if it was.
+    pub(crate) fn open(args: &AdminArgs, given: Option<OwnedFd>) -> Result<Option<Self>, Error> {
         let AdminAddr::Tcp(addr) = args.addr else { return Ok(None) };
+        let given = given.map(TcpListener::from);
+        let addr = given.as_ref().map_or(Ok(addr), TcpListener::local_addr).unwrap_or(addr);
         if !addr.ip().to_canonical().is_loopback() && args.token.is_none() {
             return Err(Error::Misuse(format!(
                 "--admin {addr} can be reached from other machines and needs a token: \
@@ -90,10 +93,16 @@ impl Door {
         }
         let guard = Guard::new(args.token.as_deref(), &args.hosts)?;
         let failed = |source| Error::Listen { addr: ListenAddr::Tcp(addr), source };
-        let listener = TcpListener::bind(addr).map_err(failed)?;
+        let listener = given.map_or_else(|| TcpListener::bind(addr), Ok).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         Ok(Some(Self { listener, addr, guard }))
+    }
+
+    /// Its socket, for a process that goes on with it.
+    pub(crate) fn socket(&self) -> Result<OwnedFd, Error> {
+        let failed = |source| Error::Listen { addr: ListenAddr::Tcp(self.addr), source };
+        self.listener.as_fd().try_clone_to_owned().map_err(failed)
     }
 
     /// Where it listens, with the port that the kernel has chosen if it was asked to.
@@ -101,10 +110,12 @@ impl Door {
         self.addr
     }
 
-    /// Serves from a thread of its own until the process ends.
+    /// Serves from a thread of its own until the process ends; no new connections when another
+    /// process goes on with the port.
     pub(crate) fn serve(self, admin: Admin) -> Result<(), Error> {
         let failed = |source| Error::Worker { worker: 0, source };
         let Self { listener, guard, .. } = self;
+        let stage = admin.stage.clone();
         let router = router(Arc::new(admin), Arc::new(guard));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -116,7 +127,14 @@ impl Door {
             let _entered = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
-        let serve = move || runtime.block_on(accept(listener, router));
+        let serve = move || {
+            runtime.block_on(async {
+                let accepting = tokio::spawn(accept(listener, router));
+                stage.handed_over().await;
+                accepting.abort();
+                std::future::pending::<()>().await;
+            });
+        };
         thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(failed)?;
         Ok(())
     }

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::admin::Facts;
     use crate::args::{Args, Command};
-    use crate::launch::Stage;
+    use crate::life::Stage;
     use crate::topic::TopicRules;
 
     /// A server that says it serves and never runs, so that messages of every topic wait for it.

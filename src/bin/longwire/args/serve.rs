@@ -21,7 +21,7 @@ On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections
 Prices, of which only the last counts, from a server that alone may publish:
          longwire serve --publish none --latest prices/ --history prices/=1
 
-SIGHUP reads the certificates again. Stops on SIGTERM (close code 1012, will be back) and SIGINT (1001); a second signal stops at once.
+SIGHUP reads the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls, and admin of --admin.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
 
 /// Flags of `longwire serve`.

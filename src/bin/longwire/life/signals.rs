@@ -1,0 +1,51 @@
+//! Signals: the first SIGTERM or SIGINT drains the server, the second stops it at once; SIGHUP
+//! reads the certificates again.
+
+use std::io;
+use std::sync::Arc;
+
+use longwire::CloseCode;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Life, spawn};
+use crate::secure;
+
+/// Heeds signals from now on, on a thread of its own.
+pub(super) fn heed(life: &Arc<Life>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let life = Arc::clone(life);
+    spawn("signals", move || {
+        for signal in &mut signals {
+            match signal {
+                SIGHUP => reload(&life),
+                SIGTERM => stop(&life, CloseCode::SERVICE_RESTART),
+                _ => stop(&life, CloseCode::GOING_AWAY),
+            }
+        }
+    })
+}
+
+fn stop(life: &Life, code: CloseCode) {
+    // Before anything else, so that nobody is sent here any more.
+    if life.plan.stage.stop() {
+        println!("stopping; a second signal stops at once");
+        life.drain(code);
+    } else {
+        println!("stopping at once");
+        life.plan.handle.stop_now();
+    }
+}
+
+fn reload(life: &Life) {
+    life.manager.tell_reloading();
+    match &life.plan.tls {
+        Some(tls) => secure::reload(tls),
+        None => println!("there are no certificates to read again"),
+    }
+    if life.plan.stage.is_stopping() {
+        life.manager.tell("READY=1\nSTATUS=draining");
+    } else {
+        life.manager.tell("READY=1\nSTATUS=serving");
+    }
+}
