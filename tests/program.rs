@@ -45,9 +45,9 @@ mod secure;
 mod serve;
 #[path = "program/signals.rs"]
 mod signals;
-#[path = "program/tap.rs"]
-mod tap;
 #[path = "program/systemd.rs"]
 mod systemd;
+#[path = "program/tap.rs"]
+mod tap;
 #[path = "program/upgrading.rs"]
 mod upgrading;

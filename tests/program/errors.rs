@@ -94,6 +94,11 @@ const SERVE_FLAGS: &[&str] = &[
     "--admin-token",
     "--admin-host",
     "--closes-kept",
+    "--broker",
+    "--broker-ca",
+    "--broker-prefix",
+    "--broker-queue-bytes-max",
+    "--broker-retry-max",
 ];
 
 #[test]

@@ -172,6 +172,7 @@ fn listening(announcement: &[String]) -> Vec<SocketAddr> {
 pub(crate) fn longwire(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
     command.args(args).env_remove("LONGWIRE_LOG").env_remove("LONGWIRE_ADMIN_TOKEN");
+    command.env_remove("LONGWIRE_BROKER");
     command
 }
 

@@ -1,6 +1,7 @@
 //! What was typed: commands, flags, their defaults and their help.
 
 mod access;
+mod broker;
 mod doctor;
 mod secure;
 mod serve;
@@ -8,6 +9,7 @@ mod tap;
 mod upgrade;
 
 pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
+pub(crate) use broker::BrokerArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use secure::TlsArgs;
 pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};

@@ -1,13 +1,14 @@
 //! The server program. Uses the library's public API and nothing else.
 //!
 //! Two layers: `args` is what was typed, `echo` and `serve` are what is run; both are started by
-//! `launch`, and looked after by `life`. `admin` shows a server from a thread of its own. `doctor`
-//! serves nobody.
+//! `launch`, and looked after by `life`. `admin` shows a server from a thread of its own, `broker`
+//! joins it to others. `doctor` serves nobody.
 
 #![forbid(unsafe_code)]
 
 mod admin;
 mod args;
+mod broker;
 mod doctor;
 mod echo;
 mod launch;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use longwire::{
-    Accept, Builder, CloseCode, Conn, Decision, Error, Handler, Message, PublishError, Request,
-    Response, SubscribeError,
+    Accept, Builder, Close, CloseCode, Conn, Decision, Error, Handler, Message, PublishError,
+    Request, Response, SubscribeError,
 };
 
 use crate::admin::{Admin, Door, Facts};
 use crate::args::ServeArgs;
+use crate::broker::{Broker, Port};
 use crate::launch::{Launch, Words, protocol};
 use crate::life::{Given, Stage};
 use crate::topic::TopicRules;
@@ -23,9 +24,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         |builder: Builder| rules.apply(&args.topics, builder).closes_kept(args.admin.closes_kept);
     let launch = Launch::new(&args.server, given, adjust)?;
     let urls = launch.urls();
+    let broker = Broker::new(&args.broker, launch.server().message_bytes_max())?;
     let page = door.as_ref().map(|door| format!("http://{}/", door.addr()));
     let words = Words {
-        places: page.iter().map(|url| format!("administration on {url}")).collect(),
+        places: places(page.as_deref(), broker.as_ref()),
         how_to_try: how_to_try(&launch, page.as_deref()),
     };
     let stage = Stage::default();
@@ -37,14 +39,26 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             message_bytes_max: server.message_bytes_max(),
             urls,
         };
-        let admin = Admin::new(server.handle(), stage.clone(), Arc::clone(&rules), facts);
+        let rules = Arc::clone(&rules);
+        let admin = Admin::new(server.handle(), stage.clone(), rules, facts, broker.clone());
         door.serve(admin)?;
+    }
+    if let Some(broker) = &broker {
+        broker.start(launch.server().handle())?;
     }
     let protocols = &args.server.access.protocol;
     launch.run(&words, &stage, admin_port, || Guide {
         rules: Arc::clone(&rules),
         protocols: protocols.clone(),
+        broker: broker.as_ref().map(Broker::port),
     })
+}
+
+/// What there is beside the addresses of the server.
+fn places(page: Option<&str>, broker: Option<&Broker>) -> Vec<String> {
+    let page = page.map(|url| format!("administration on {url}"));
+    let broker = broker.map(|broker| format!("topics span nodes through {}", broker.url()));
+    page.into_iter().chain(broker).collect()
 }
 
 fn how_to_try(launch: &Launch, page: Option<&str>) -> String {
@@ -63,6 +77,8 @@ struct Guide {
     rules: Arc<TopicRules>,
     /// Sub-protocols it speaks, the dearest first. What they mean is between the clients.
     protocols: Vec<String>,
+    /// The way to other nodes, if there are any.
+    broker: Option<Port>,
 }
 
 /// Where a connection is.
@@ -101,8 +117,19 @@ impl Handler for Guide {
                 SubscribeError::Invalid(_) | SubscribeError::Closed => CloseCode::POLICY_VIOLATION,
             };
             conn.close(code, &error.to_string());
+            // It is at no topic, and is not counted as there when it ends.
+            return;
+        }
+        if let (Place::Topic(name), Some(broker)) = (&place, &self.broker) {
+            broker.enter(name);
         }
         *conn.state() = place;
+    }
+
+    fn close(&mut self, conn: &mut Conn<'_, Place>, _close: &Close) {
+        if let (Place::Topic(name), Some(broker)) = (conn.state(), &self.broker) {
+            broker.leave(name);
+        }
     }
 
     fn message(&mut self, conn: &mut Conn<'_, Place>, message: Message<'_>) {
@@ -111,7 +138,9 @@ impl Handler for Guide {
         match &place {
             // A connection that is closing takes no more; there is nobody to tell.
             Place::Echo => drop(conn.echo(message)),
-            Place::Topic(name) if self.rules.may_publish(name) => publish(conn, name, &message),
+            Place::Topic(name) if self.rules.may_publish(name) => {
+                self.publish(conn, name, &message);
+            }
             Place::Topic(_) => {
                 let reason = "clients may not publish to this topic";
                 conn.close(CloseCode::POLICY_VIOLATION, reason);
@@ -121,17 +150,24 @@ impl Handler for Guide {
     }
 }
 
-fn publish(conn: &mut Conn<'_, Place>, name: &str, message: &Message<'_>) {
-    let error = match conn.publish(name, message) {
-        // How many it was queued for is of no interest to a client that cannot be told.
-        Ok(receipt) => return drop(receipt),
-        Err(error) => error,
-    };
-    let code = match error {
-        PublishError::Busy => CloseCode::TRY_AGAIN_LATER,
-        PublishError::Invalid(_) => CloseCode::POLICY_VIOLATION,
-    };
-    conn.close(code, &error.to_string());
+impl Guide {
+    fn publish(&self, conn: &mut Conn<'_, Place>, name: &str, message: &Message<'_>) {
+        let error = match conn.publish(name, message) {
+            // How many it was queued for is of no interest to a client that cannot be told.
+            Ok(_receipt) => {
+                if let Some(broker) = &self.broker {
+                    broker.publish(name, message.kind(), message.payload());
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        let code = match error {
+            PublishError::Busy => CloseCode::TRY_AGAIN_LATER,
+            PublishError::Invalid(_) => CloseCode::POLICY_VIOLATION,
+        };
+        conn.close(code, &error.to_string());
+    }
 }
 
 /// Refuses a handshake, which is counted, or answers what was none.

@@ -139,7 +139,7 @@ fn find<T: Copy>(of_prefixes: &[(String, T)], name: &str) -> Option<T> {
 }
 
 /// Decodes the percent signs of a path (RFC 3986 §2.1).
-fn decode(text: &str) -> Result<String, BadName> {
+pub(crate) fn decode(text: &str) -> Result<String, BadName> {
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

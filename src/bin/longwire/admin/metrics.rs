@@ -19,7 +19,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::{Admin, answer, closes, fault, resident_bytes};
+use super::{Admin, answer, broker, closes, fault, resident_bytes};
+use crate::broker::Figures;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper bounds of the classes of [`Stats::turns`], in seconds.
@@ -78,6 +79,7 @@ pub(super) async fn scrape(State(admin): State<Arc<Admin>>) -> Response {
         uptime_seconds: admin.uptime().as_secs_f64(),
         is_ready: admin.stage.is_serving(),
         stuck_seconds: admin.stage.stuck().as_secs_f64(),
+        broker: admin.broker.as_ref().map(|(broker, _)| broker.report().figures()),
         resident_bytes: resident_bytes().unwrap_or_default(),
     }));
     let mut text = String::new();
@@ -94,6 +96,7 @@ struct Scrape {
     uptime_seconds: f64,
     is_ready: bool,
     stuck_seconds: f64,
+    broker: Option<Figures>,
     resident_bytes: u64,
 }
 
@@ -125,6 +128,9 @@ impl Collector for Scrape {
         self.encode_closes(&mut encoder)?;
         self.encode_turns(&mut encoder)?;
         gauge(&mut encoder, "longwire_uptime_seconds", "Since the start", self.uptime_seconds)?;
+        if let Some(figures) = &self.broker {
+            broker::encode(&mut encoder, figures)?;
+        }
         let ready = i64::from(self.is_ready);
         gauge(&mut encoder, "longwire_ready", "Whether connections are accepted", ready)?;
         let (name, help) = ("longwire_stuck_seconds", "Time that a worker is stuck at one turn");
@@ -198,7 +204,12 @@ impl Scrape {
     }
 }
 
-fn gauge<V>(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: V) -> fmt::Result
+pub(super) fn gauge<V>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: V,
+) -> fmt::Result
 where
     ConstGauge<V>: EncodeMetric,
 {
@@ -207,6 +218,6 @@ where
 }
 
 /// Levels are signed in this format.
-fn level(value: u64) -> i64 {
+pub(super) fn level(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -3,6 +3,7 @@
 //! It holds few connections, each for a bounded time, with a bounded head and a bounded body. Who may
 //! ask for what is decided in [`guard`] alone, before anything else is looked at.
 
+mod broker;
 mod closes;
 mod connections;
 mod guard;
@@ -36,6 +37,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::args::{AdminAddr, AdminArgs};
+use crate::broker::{Broker, Port};
 use crate::life::Stage;
 use crate::topic::TopicRules;
 use guard::Guard;
@@ -74,6 +76,8 @@ pub(crate) struct Admin {
     stage: Stage,
     rules: Arc<TopicRules>,
     facts: Facts,
+    /// With a way to it of its own.
+    broker: Option<(Broker, Port)>,
     began: Instant,
     /// Taps that may still begin.
     taps: Arc<Semaphore>,
@@ -141,9 +145,16 @@ impl Door {
 }
 
 impl Admin {
-    pub(crate) fn new(handle: Handle, stage: Stage, rules: Arc<TopicRules>, facts: Facts) -> Self {
+    pub(crate) fn new(
+        handle: Handle,
+        stage: Stage,
+        rules: Arc<TopicRules>,
+        facts: Facts,
+        broker: Option<Broker>,
+    ) -> Self {
+        let broker = broker.map(|broker| (broker.clone(), broker.port()));
         let taps = Arc::new(Semaphore::new(tap::TAPS_MAX));
-        Self { handle, stage, rules, facts, began: Instant::now(), taps }
+        Self { handle, stage, rules, facts, broker, began: Instant::now(), taps }
     }
 
     /// What each worker has done.
@@ -159,12 +170,13 @@ impl Admin {
 fn router(admin: Arc<Admin>, guard: Arc<Guard>) -> Router {
     Router::new()
         .route("/", get(page::show))
-        .route("/healthz", get(|| async { text(StatusCode::OK, "ok\n") }))
+        .route("/healthz", get(broker::health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics::scrape))
         .route("/stats.json", get(stats::show))
         .route("/connections", get(connections::list))
         .route("/tap", get(tap::watch))
+        .route("/gaps", get(broker::gaps))
         .route("/topics/", post(topics::publish))
         .route("/topics/{*name}", post(topics::publish))
         .fallback(|| async { fault(StatusCode::NOT_FOUND, "there is no such page") })

@@ -9,7 +9,7 @@ use axum::response::Response;
 use longwire::Stats;
 use serde_json::{Map, Value, json};
 
-use super::{Admin, closes, resident_bytes, show as show_json};
+use super::{Admin, broker, closes, resident_bytes, show as show_json};
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
     let cores = admin.cores();
@@ -28,6 +28,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
         "conns_max": facts.conns_max,
         "message_bytes_max": facts.message_bytes_max,
         "urls": facts.urls,
+        "broker": broker::stats(&admin),
         "totals": figures(&cores),
         "cores": cores.iter().enumerate().map(of_core).collect::<Vec<Value>>(),
     });

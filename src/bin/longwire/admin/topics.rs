@@ -81,7 +81,12 @@ async fn deliver(admin: &Admin, topic: &str, payload: Payload<'_>) -> Response {
         return busy("the server is not accepting messages");
     }
     let receipt = match admin.handle.publish(topic, payload) {
-        Ok(receipt) => receipt,
+        Ok(receipt) => {
+            if let Some((_, port)) = &admin.broker {
+                port.publish(topic, payload.kind(), payload.bytes());
+            }
+            receipt
+        }
         Err(error @ PublishError::Busy) => return busy(&error.to_string()),
         Err(error @ PublishError::Invalid(_)) => {
             return fault(StatusCode::BAD_REQUEST, &error.to_string());
@@ -186,7 +191,7 @@ mod tests {
         };
         let stage = Stage::default();
         stage.serve();
-        let admin = Admin::new(server.handle(), stage, rules, facts);
+        let admin = Admin::new(server.handle(), stage, rules, facts, None);
         (server, Arc::new(admin))
     }
 

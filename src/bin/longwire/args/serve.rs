@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use super::{ServerArgs, size};
+use super::{BrokerArgs, ServerArgs, size};
 
 /// What follows the list of flags.
 pub(super) const HELP: &str = "\
@@ -16,10 +16,13 @@ Try it:  longwire serve
          and in a shell: curl -d 'hello, all' http://127.0.0.1:9002/topics/lobby
 
 On --listen:  /topics/NAME (what is sent there is sent to all who are there), /echo, /healthz
-On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections?limit=N, /connections?closed&limit=N, /tap, /healthz, /readyz
+On --admin:   / (a page), POST /topics/NAME, /metrics, /stats.json, /connections?limit=N, /connections?closed&limit=N, /tap, /gaps?after=N, /healthz, /readyz
 
 Prices, of which only the last counts, from a server that alone may publish:
          longwire serve --publish none --latest prices/ --history prices/=1
+
+On several machines, each with the same broker (NATS or Redis); clients may connect to any of them:
+         longwire serve --broker nats://broker.example:4222
 
 SIGHUP reads the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls, and admin of --admin.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
@@ -31,6 +34,8 @@ pub(crate) struct ServeArgs {
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) topics: TopicArgs,
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }
