@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test test-upgrades test-drain check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-clients test-page test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
+.PHONY: help run test test-upgrades test-drain check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-brokers test-clients test-page test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ test: ## Every test, installing what they need: unit, simulation, end to end, re
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
 	tests/run-page
+	tests/run-brokers
 	tests/conform
 	tests/autobahn/run epoll io_uring+tls
 	tests/autobahn/run-client epoll io_uring+takeover
@@ -71,6 +72,9 @@ test-upgrades: ## 20 upgrades under 2,000 connects a second, on both backends
 
 test-drain: ## 20,000 connections drained over 10 s, and a stop of 60 s that none is lost to
 	tests/run-drain
+
+test-brokers: ## Topics of three nodes through real brokers, which are killed 20 times
+	tests/run-brokers
 
 attack: ## A dozen attacks at once on a server in 512 MiB, for ATTACK_SECONDS, beside a good client
 	$(CARGO) bench --bench attack -- --seconds $(ATTACK_SECONDS)

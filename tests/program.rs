@@ -11,8 +11,18 @@
 mod access;
 #[path = "program/admin.rs"]
 mod admin;
+#[path = "program/audience.rs"]
+mod audience;
 #[path = "end_to_end/backends.rs"]
 mod backends;
+#[path = "program/broker.rs"]
+mod broker;
+#[path = "program/broker_cluster.rs"]
+mod broker_cluster;
+#[path = "program/broker_faults.rs"]
+mod broker_faults;
+#[path = "program/brokers.rs"]
+mod brokers;
 #[path = "end_to_end/certificates.rs"]
 #[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
 mod certificates;

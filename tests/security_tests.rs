@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Sections of `docs/HOSTILE-INPUTS.md` of which every row has a test.
 const COMPLETE: &[&str] =
-    &["R", "PX", "TL", "HD", "HS", "HP", "FR", "CT", "FG", "PD", "CL", "BP", "PS"];
+    &["R", "PX", "TL", "HD", "HS", "HP", "FR", "CT", "FG", "PD", "CL", "BP", "PS", "BK"];
 
 /// Rows for which there is nothing to test, and why.
 const EXCUSED: &[(&str, &str)] = &[
