@@ -156,7 +156,13 @@ fn metrics_count_what_happens() {
         let program = Program::serve(&["--backend", backend, "--workers", "2"]);
         let before = scrape(&program);
         for (name, _) in &before {
-            let process_wide = ["longwire_info{", "longwire_uptime", "longwire_ready", "process_"];
+            let process_wide = [
+                "longwire_info{",
+                "longwire_uptime",
+                "longwire_ready",
+                "longwire_stuck",
+                "process_",
+            ];
             let is_of_core = name.contains("core=\"0\"") || name.contains("core=\"1\"");
             assert!(is_of_core || process_wide.iter().any(|p| name.starts_with(p)), "{name}");
         }

@@ -120,9 +120,9 @@ fn manager_is_told_which_process_is_the_main_one_after_an_upgrade() {
     let told = manager.await_line("MAINPID=");
     assert_eq!(told[0], format!("MAINPID={successor}"));
     assert_eq!(told[1], "READY=1");
-    program.wait();
     kill_process(Pid::from_raw(successor.parse().unwrap()).unwrap(), Signal::TERM).unwrap();
     manager.await_line("STOPPING=1");
+    program.wait();
 }
 
 /// Starts the program as a service manager would: with sockets from descriptor 3 on.

@@ -61,19 +61,22 @@ fn lc01_drain_is_spread_evenly_sends_what_is_queued_and_serves_who_is_left() {
         let drain_time = Duration::from_secs(SECONDS as u64);
         rig.order(StopOrder { drain_time, handed_over, seed: 11, ..order });
         let mut told = [0; SECONDS + 1];
+        let mut crossed = 0;
         let began = rig.net.elapsed();
         rig.turn();
         while !rig.worker.table.is_empty() {
             let second = usize::try_from((rig.net.elapsed() - began).as_secs()).unwrap();
             for (_, client) in clients.iter_mut().filter(|(_, client)| client.close_code.is_none())
             {
+                assert!(client.is_satisfied(), "who has not been told is served");
                 client.say(MessageKind::Text, Command::Echo, 300, 1);
             }
-            rig.run(millis(100), &mut clients);
+            // Not in step with the ticks, in which connections are told.
+            rig.run(millis(97), &mut clients);
             clients.retain(|(id, client)| {
                 let Some(code) = client.close_code else { return true };
                 assert_eq!(code, CloseCode::SERVICE_RESTART);
-                assert!(client.is_satisfied(), "what was asked for by then is answered");
+                crossed += usize::from(!client.is_satisfied());
                 rig.net.peer_shutdown(*id);
                 told[second] += 1;
                 false
@@ -82,6 +85,8 @@ fn lc01_drain_is_spread_evenly_sends_what_is_queued_and_serves_who_is_left() {
         let mean = CLIENTS / SECONDS;
         assert!(told.iter().all(|count| *count <= 2 * mean), "{told:?}");
         assert!(told[..SECONDS].iter().all(|count| *count >= mean / 2), "{told:?}");
+        // A message and our Close frame may meet on the way.
+        assert!(crossed <= CLIENTS / 50, "{crossed} were told before they were answered");
         while rig.turn() {}
         rig.check_end();
     }
