@@ -261,6 +261,11 @@ impl Server {
         self.checked.limits.conns_max
     }
 
+    /// Bytes that connections may make the whole server hold.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.checked.memory_bytes_max
+    }
+
     /// Payload bytes of the largest message that is taken.
     pub fn message_bytes_max(&self) -> usize {
         self.checked.limits.message_bytes_max

@@ -160,6 +160,8 @@ fn metrics_count_what_happens() {
                 "longwire_info{",
                 "longwire_uptime",
                 "longwire_ready",
+                "longwire_connections_max",
+                "longwire_memory_max",
                 "longwire_stuck",
                 "process_",
             ];

@@ -36,6 +36,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         let facts = Facts {
             backend: server.backend().to_string(),
             conns_max: server.conns_max(),
+            memory_bytes_max: server.memory_bytes_max(),
             message_bytes_max: server.message_bytes_max(),
             urls,
         };

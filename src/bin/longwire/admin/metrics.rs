@@ -78,6 +78,8 @@ pub(super) async fn scrape(State(admin): State<Arc<Admin>>) -> Response {
         cores: admin.cores(),
         uptime_seconds: admin.uptime().as_secs_f64(),
         is_ready: admin.stage.is_serving(),
+        conns_max: level(admin.facts.conns_max as u64),
+        memory_bytes_max: level(admin.facts.memory_bytes_max as u64),
         stuck_seconds: admin.stage.stuck().as_secs_f64(),
         broker: admin.broker.as_ref().map(|(broker, _)| broker.report().figures()),
         resident_bytes: resident_bytes().unwrap_or_default(),
@@ -95,6 +97,8 @@ struct Scrape {
     cores: Vec<Stats>,
     uptime_seconds: f64,
     is_ready: bool,
+    conns_max: i64,
+    memory_bytes_max: i64,
     stuck_seconds: f64,
     broker: Option<Figures>,
     resident_bytes: u64,
@@ -133,6 +137,10 @@ impl Collector for Scrape {
         }
         let ready = i64::from(self.is_ready);
         gauge(&mut encoder, "longwire_ready", "Whether connections are accepted", ready)?;
+        let (name, help) = ("longwire_connections_max", "Connections that there may be");
+        gauge(&mut encoder, name, help, self.conns_max)?;
+        let (name, help) = ("longwire_memory_max_bytes", "Bytes that connections may hold");
+        gauge(&mut encoder, name, help, self.memory_bytes_max)?;
         let (name, help) = ("longwire_stuck_seconds", "Time that a worker is stuck at one turn");
         gauge(&mut encoder, name, help, self.stuck_seconds)?;
         let resident = level(self.resident_bytes);

@@ -65,6 +65,7 @@ pub(crate) struct Door {
 pub(crate) struct Facts {
     pub(crate) backend: String,
     pub(crate) conns_max: usize,
+    pub(crate) memory_bytes_max: usize,
     pub(crate) message_bytes_max: usize,
     /// Where WebSockets are opened.
     pub(crate) urls: Vec<String>,

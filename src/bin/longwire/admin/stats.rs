@@ -26,6 +26,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
         "ready": stage.is_serving(),
         "rss_bytes": resident_bytes().ok(),
         "conns_max": facts.conns_max,
+        "memory_bytes_max": facts.memory_bytes_max,
         "message_bytes_max": facts.message_bytes_max,
         "urls": facts.urls,
         "broker": broker::stats(&admin),

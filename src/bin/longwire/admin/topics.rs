@@ -185,6 +185,7 @@ mod tests {
             .unwrap();
         let facts = Facts {
             backend: String::new(),
+            memory_bytes_max: 1 << 20,
             conns_max: 1,
             message_bytes_max: 100,
             urls: Vec::new(),

@@ -13,7 +13,11 @@ pub(super) fn value(machine: &Machine, verdict: &Verdict) -> Value {
     let wish = verdict.wish;
     json!({
         "fits": verdict.asked.then(|| verdict.fits()),
-        "wanted": verdict.asked.then(|| json!({ "connections": wish.conns, "tls": wish.tls })),
+        "wanted": verdict.asked.then(|| json!({
+            "connections": wish.conns,
+            "tls": wish.tls,
+            "idle_bytes": verdict.taken_bytes,
+        })),
         "start": start(verdict.start),
         "holds": { "plain": verdict.holds(false), "tls": verdict.holds(true) },
         "narrowest": {

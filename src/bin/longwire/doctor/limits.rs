@@ -100,9 +100,12 @@ pub(super) fn workers_for(machine: &Machine, conns: u64) -> Option<u64> {
 
 /// Free memory that so many connections take.
 pub(super) fn bytes_for(machine: &Machine, start: Start, conns: u64, tls: bool) -> u64 {
-    let conn_bytes = costs::conn_bytes(tls, machine.is_tracked());
-    let bytes = conns * conn_bytes + costs::server_bytes(start.workers);
-    bytes.div_ceil(100 - costs::SPARE_PERCENT) * 100
+    taken_bytes(machine, start, conns, tls).div_ceil(100 - costs::SPARE_PERCENT) * 100
+}
+
+/// Memory that a server with so many idle connections takes, that of the kernel included.
+pub(super) fn taken_bytes(machine: &Machine, start: Start, conns: u64, tls: bool) -> u64 {
+    conns * costs::conn_bytes(tls, machine.is_tracked()) + costs::server_bytes(start.workers)
 }
 
 fn conns_in(free: u64, start: Start, tls: bool, tracked: bool) -> u64 {

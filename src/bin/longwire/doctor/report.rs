@@ -148,6 +148,13 @@ fn outcome(out: &mut String, verdict: &Verdict) {
         grouped(verdict.holds(true))
     );
     let wanted = grouped(verdict.wish.conns);
+    if verdict.asked {
+        let taken = bytes(verdict.taken_bytes);
+        let _ = writeln!(
+            out,
+            "{wanted} {kind} take {taken} while they are idle, the kernel's included."
+        );
+    }
     if !verdict.asked {
         if !verdict.fits() {
             let _ = writeln!(out, "There is memory for {wanted} {kind}.");

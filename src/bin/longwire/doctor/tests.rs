@@ -6,6 +6,7 @@ use std::path::Path;
 use super::limits::{Key, Start};
 use super::machine::{Machine, Probed};
 use super::verdict::Verdict;
+use super::words::{bytes, grouped};
 use super::{json, report};
 
 const CAPS_ALL: &str = "000001ffffffffff";
@@ -132,6 +133,22 @@ impl Judged {
             );
         }
         self
+    }
+}
+
+#[test]
+fn table_of_sizes_in_the_documentation_is_what_is_said_here() {
+    let page = include_str!("../../../../docs/OPERATING.md");
+    let machine = Fixture::new().machine();
+    for conns in [10_000, 100_000, 500_000, 1_000_000, 5_000_000] {
+        let taken = [false, true].map(|tls| {
+            let verdict = Verdict::of(&machine, DEFAULT, Some(conns), tls);
+            let (text, taken) = (report::text(&machine, &verdict), bytes(verdict.taken_bytes));
+            assert!(text.contains(&format!(" take {taken} while they are idle")), "{text}");
+            taken
+        });
+        let row = format!("| {} | {} | {} |", grouped(conns), taken[0], taken[1]);
+        assert!(page.contains(&row), "{row}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! be started. Pure: of two equal machines it says the same.
 
 use super::costs;
-use super::limits::{Key, Limit, Start, limits, narrowest, workers_for};
+use super::limits::{Key, Limit, Start, limits, narrowest, taken_bytes, workers_for};
 use super::machine::Machine;
 use super::mends::{Mend, Sysctl, Wish, exceeds_memlock, memlock_commands, mend, permit_io_uring};
 use super::words::{bytes, grouped};
@@ -16,6 +16,8 @@ pub(super) struct Verdict {
     pub(super) wish: Wish,
     /// Whether the wish was one, or what there is memory for.
     pub(super) asked: bool,
+    /// Memory that as many take while they are idle.
+    pub(super) taken_bytes: u64,
     pub(super) obstacles: Vec<Obstacle>,
     /// How to start it when nothing is in the way any more; none if that cannot be brought about.
     pub(super) then: Option<Start>,
@@ -56,12 +58,14 @@ impl Verdict {
             obstacles.extend(obstacle(machine, then, &later, wish, only));
         }
         obstacles.sort_by_key(|obstacle| obstacle.holds);
+        let taken_bytes = taken_bytes(machine, then, wish.conns, tls);
         let can_be = obstacles.iter().all(|obstacle| obstacle.mend.possible);
         Self {
             start,
             limits: found,
             wish,
             asked: asked.is_some(),
+            taken_bytes,
             obstacles,
             then: can_be.then_some(then),
             advice: advice(machine, then, wish),
