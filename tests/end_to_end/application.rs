@@ -186,11 +186,15 @@ fn r8_stats_count_what_has_happened() {
         server.await_stats("the last close", |stats| stats.closed == 6);
         let mut while_running = server.handle.stats();
         let stats = server.stop();
-        // The turns that stopped it count, too.
+        // The turns that stopped it count, too, and levels are shown at the end of a turn.
         while_running.turns = stats.turns;
         while_running.turn_time = stats.turn_time;
         while_running.waits = stats.waits;
         while_running.submissions = stats.submissions;
+        while_running.held_bytes = stats.held_bytes;
+        while_running.receive_blocks_free = stats.receive_blocks_free;
+        while_running.pool_bytes = stats.pool_bytes;
+        while_running.spare_bytes = stats.spare_bytes;
         assert_eq!(stats, while_running);
         assert_eq!((stats.accepted, stats.opened, stats.closed, stats.shed), (12, 6, 6, 0));
         assert_eq!((stats.messages, stats.message_bytes), (4, 2 * 1_005));
