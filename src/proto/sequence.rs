@@ -71,11 +71,13 @@ pub(crate) fn admit(
         .checked_add(payload_bytes)
         .filter(|bytes| *bytes <= limits.message_bytes_max)
         .ok_or(LimitExceeded::MessageTooBig)?;
-    let empty_fragments =
-        if payload_bytes > 0 || header.fin { 0 } else { before.empty_fragments + 1 };
-    if empty_fragments > limits.empty_fragments_max {
-        return Err(LimitExceeded::TooManyEmptyFragments.into());
-    }
+    let empty_fragments = if payload_bytes > 0 || header.fin {
+        0
+    } else {
+        let count = before.empty_fragments.checked_add(1);
+        let count = count.filter(|count| *count <= limits.empty_fragments_max);
+        count.ok_or(LimitExceeded::TooManyEmptyFragments)?
+    };
     Ok(OpenMessage { announced_bytes, empty_fragments })
 }
 
@@ -134,6 +136,10 @@ mod tests {
             admit(&header(Opcode::Continuation, false, 0), open, LIMITS),
             Err(LimitExceeded::TooManyEmptyFragments.into())
         );
+        let most = SizeLimits { empty_fragments_max: u16::MAX, ..LIMITS };
+        let full = OpenMessage { announced_bytes: 0, empty_fragments: u16::MAX };
+        let fault = admit(&header(Opcode::Continuation, false, 0), Some(full), most);
+        assert_eq!(fault, Err(LimitExceeded::TooManyEmptyFragments.into()), "the largest limit");
         let refilled = admit(&header(Opcode::Continuation, false, 1), open, LIMITS).ok();
         assert_eq!(refilled.map(|m| m.empty_fragments), Some(0));
     }
