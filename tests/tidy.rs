@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("conn", &["proto", "buf", "policy", "metrics", "tap"]),
     ("close_record", &["conn", "conn_info", "proto"]),
     ("sync", &["io"]),
-    ("pubsub", &["proto", "buf", "conn", "conn_info", "close_record", "sync", "tap"]),
+    ("pubsub", &["proto", "buf", "policy", "conn", "conn_info", "close_record", "sync", "tap"]),
     ("decision", &["proto", "io"]),
     ("handler", &["proto", "conn", "conn_info", "io", "decision", "pubsub"]),
     ("dialer", &["proto", "conn", "conn_info", "handler", "tls"]),
