@@ -53,7 +53,7 @@ pub fn handshake_answer(head: &[u8]) -> Option<Vec<u8>> {
 fn answer_into(head: &[u8], answer: &mut Vec<u8>) -> Option<()> {
     let limits = HeadLimits::default();
     let len = HeadScanner::default().scan(head, &limits).ok()??;
-    let request = Request::parse(&head[..len], &limits).ok()?;
+    let request = Request::parse(&head[..len]).ok()?;
     let accept_key = response::accept_key(request.upgrade_key().ok()?);
     let parts = AcceptParts { accept_key, protocol: None, extensions: &[], headers: &[] };
     response::write_accept(&parts, answer);

@@ -55,7 +55,7 @@ impl Connection {
 
     /// Judges a whole head. Answers it at once if there is nothing for the application to decide.
     pub(crate) fn judge<'h>(&mut self, head: &'h [u8], core: &mut Core) -> Option<Request<'h>> {
-        match Request::parse(head, &core.limits.head) {
+        match Request::parse(head) {
             Ok(request) if request.is_upgrade() && !admits_origin(&request, &core.limits) => {
                 self.refuse(Refusal::ForeignOrigin, core);
                 None

@@ -49,7 +49,7 @@ pub fn head_verdict<'a>(bytes: &'a [u8], limits: &Limits) -> HeadVerdict<'a> {
     match HeadScanner::default().scan(bytes, &limits.0) {
         Err(refusal) => HeadVerdict::Refused(refusal),
         Ok(None) => HeadVerdict::Cut,
-        Ok(Some(len)) => match Request::parse(&bytes[..len], &limits.0) {
+        Ok(Some(len)) => match Request::parse(&bytes[..len]) {
             Err(refusal) => HeadVerdict::Refused(refusal),
             Ok(request) => HeadVerdict::Request(len, request),
         },

@@ -238,7 +238,7 @@ mod tests {
         let head =
             upgrade.request_bytes("[::1]:80", "/a?b", &["x", "y"], &[("Origin", "http://o")]);
         assert_eq!(HeadScanner::default().scan(&head, &limits), Ok(Some(head.len())));
-        let request = Request::parse(&head, &limits).unwrap();
+        let request = Request::parse(&head).unwrap();
         assert_eq!((request.target(), request.host()), ("/a?b", "[::1]:80"));
         assert_eq!(request.origin(), Some(&b"http://o"[..]));
         assert!(request.protocols().eq(["x", "y"]));

@@ -215,7 +215,6 @@ fn is_port(text: &str) -> bool {
 mod tests {
     use std::fmt::Write as _;
 
-    use super::super::HeadLimits;
     use super::*;
 
     const PROXY: &str = "10.0.0.1";
@@ -237,7 +236,7 @@ mod tests {
             write!(head, "{name}: {value}\r\n").unwrap();
         }
         head.push_str("\r\n");
-        let request = Request::parse(head.as_bytes(), &HeadLimits::default()).unwrap();
+        let request = Request::parse(head.as_bytes()).unwrap();
         header.client_addr(&request, peer.parse().unwrap(), is_trusted).to_string()
     }
 

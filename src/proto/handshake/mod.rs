@@ -50,6 +50,14 @@ impl HeadLimits {
     /// for them are on the stack.
     pub(crate) const HEADER_COUNT_CAP: usize = 256;
 
+    /// Every head is small enough.
+    pub(crate) const NONE: Self = Self {
+        request_line_bytes_max: usize::MAX,
+        header_line_bytes_max: usize::MAX,
+        head_bytes_max: usize::MAX,
+        header_count_max: usize::MAX,
+    };
+
     /// Bytes after which the scanner has decided in any case: what a head can occupy at most, the
     /// empty lines before and after it included.
     pub(crate) fn bytes_max(&self) -> usize {

@@ -49,10 +49,11 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Judges a head that [`HeadScanner`] found complete within the same limits.
-    pub(crate) fn parse(head: &'a [u8], limits: &HeadLimits) -> Result<Self, Refusal> {
+    /// Judges a head that [`HeadScanner`] found complete. Its limits may have changed while the head
+    /// came, so they are not asked again.
+    pub(crate) fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
         debug_assert_eq!(
-            HeadScanner::default().scan(head, limits),
+            HeadScanner::default().scan(head, &HeadLimits::NONE),
             Ok(Some(head.len())),
             "a head is parsed after it was scanned"
         );

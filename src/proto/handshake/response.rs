@@ -66,7 +66,7 @@ pub(crate) fn accept_key(key: &[u8]) -> [u8; ACCEPT_KEY_CHARS] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HeadLimits, Request};
+    use super::super::Request;
     use super::*;
 
     const HEAD: &[u8] = b"GET /chat HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\
@@ -80,7 +80,7 @@ mod tests {
     }
 
     fn parts() -> AcceptParts<'static> {
-        let request = Request::parse(HEAD, &HeadLimits::default()).unwrap();
+        let request = Request::parse(HEAD).unwrap();
         let accept_key = accept_key(request.upgrade_key().unwrap());
         AcceptParts { accept_key, protocol: None, extensions: &[], headers: &[] }
     }

@@ -145,7 +145,8 @@ impl HeadScanner {
             b' ' | b'\t' => return Err(Refusal::FoldedHeader),
             _ => {}
         }
-        if self.header_count == limits.header_count_max {
+        // They may be more than the limit already: it may have been lowered meanwhile.
+        if self.header_count >= limits.header_count_max {
             return Err(Refusal::TooManyHeaders);
         }
         self.header_count += 1;

@@ -50,7 +50,7 @@ fn judge_within<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Request<'a>, 
         );
     }
     let head_bytes = whole?.expect("a head of these tests is complete or refused");
-    let request = Request::parse(&head[..head_bytes], limits)?;
+    let request = Request::parse(&head[..head_bytes])?;
     request.upgrade_key()?;
     Ok(request)
 }
