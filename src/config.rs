@@ -3,6 +3,7 @@
 //! Chained setters; everything is checked once, in [`Builder::build`].
 
 mod check;
+mod reconfigure;
 
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ use crate::pubsub::{TopicPolicy, TopicSettings};
 use crate::tls::Tls;
 
 pub(crate) use check::{Checked, at_least, at_most};
+pub use reconfigure::Reconfigured;
+pub(crate) use reconfigure::Settings;
 
 /// Settings of a server. Start from [`Server::builder`](crate::Server::builder); the defaults
 /// serve most.

@@ -119,7 +119,7 @@ mod worker;
 pub use client::Client;
 pub use close_record::CloseRecord;
 pub use compression::Compression;
-pub use config::Builder;
+pub use config::{Builder, Reconfigured};
 pub use conn::{
     Close, CloseCause, ClosedBy, ConnectError, Message, MessageKind, SendError, SendStatus, Side,
 };

@@ -1,18 +1,20 @@
 //! From settings to running workers: a listener for each address, one pinned thread, one event
 //! loop per core.
 
+mod reconfigure;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::close_record::CloseRecord;
-use crate::config::{Builder, Checked, Entrance};
+use crate::config::{Builder, Checked, Entrance, Settings};
 use crate::conn_info::{ConnId, ConnInfo};
 use crate::error::Error;
 use crate::handler::Handler;
@@ -258,7 +260,7 @@ impl Server {
 
     /// Connections that are taken at one time.
     pub fn conns_max(&self) -> usize {
-        self.checked.limits.conns_max
+        self.handle.conns_max()
     }
 
     /// Bytes that connections may make the whole server hold.
@@ -268,7 +270,7 @@ impl Server {
 
     /// Payload bytes of the largest message that is taken.
     pub fn message_bytes_max(&self) -> usize {
-        self.checked.limits.message_bytes_max
+        self.handle.message_bytes_max()
     }
 }
 
@@ -288,7 +290,7 @@ struct HandleInner {
     wakes: Vec<Wake>,
     metrics: Vec<Arc<Metrics>>,
     shared: Arc<Shared>,
-    stop_timeout: Duration,
+    settings: Mutex<Settings>,
     /// Dead once no worker listens any more.
     listening: Vec<Weak<OwnedFd>>,
 }
@@ -304,7 +306,7 @@ impl Handle {
             wakes,
             metrics: (0..workers).map(|_| Arc::default()).collect(),
             shared: Arc::new(shared),
-            stop_timeout: builder.timeouts.stop,
+            settings: Mutex::new(Settings::new(builder, checked)),
             listening: places.iter().flatten().map(|place| place.listener.socket()).collect(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -314,7 +316,7 @@ impl Handle {
     /// §7.1.2) with `code` ([`CloseCode::GOING_AWAY`], or [`CloseCode::SERVICE_RESTART`] if it will be back),
     /// what is queued still leaves, and after the stop timeout what is left is cut off.
     pub fn stop(&self, code: CloseCode) {
-        self.order(StopOrder::at_once(code, self.inner.stop_timeout));
+        self.order(StopOrder::at_once(code, self.settings().stop_timeout()));
     }
 
     /// Stops the server without a storm: as [`stop`](Self::stop), but the connections are told one after
@@ -322,7 +324,7 @@ impl Handle {
     /// left are served until then. What is still open [`stop_timeout`](Builder::stop_timeout) after
     /// `drain_time` is cut off. A later [`stop_now`](Self::stop_now) ends it at once.
     pub fn drain(&self, code: CloseCode, drain_time: Duration) {
-        let order = StopOrder::at_once(code, self.inner.stop_timeout);
+        let order = StopOrder::at_once(code, self.settings().stop_timeout());
         self.order(StopOrder { drain_time, seed: seed(), ..order });
     }
 
@@ -332,7 +334,7 @@ impl Handle {
     /// second counts as one.
     pub fn hand_over(&self, code: CloseCode, drain_time: Duration) {
         let drain_time = drain_time.max(HAND_OVER_TIME_MIN);
-        let order = StopOrder::at_once(code, self.inner.stop_timeout);
+        let order = StopOrder::at_once(code, self.settings().stop_timeout());
         self.order(StopOrder { drain_time, seed: seed(), handed_over: true, ..order });
     }
 
@@ -481,6 +483,10 @@ impl Handle {
             all.extend(more);
         }
         all
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.inner.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn post(&self, worker: usize, entrances: &[usize], checked: &Checked) -> Post {

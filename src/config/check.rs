@@ -30,9 +30,27 @@ const ADDRESSES_MAX: usize = 64;
 const WORKERS_MAX: usize = 1024;
 
 impl Builder {
+    /// Checks the settings as [`build`](Self::build) does, alone, together and on this machine, without
+    /// listening.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] for settings that make no sense, [`Error::Backend`] if the backend that
+    /// was asked for is not available.
+    pub fn check(&self) -> Result<(), Error> {
+        self.checked()?;
+        self.access()?;
+        self.chosen_backend().map(drop)
+    }
+
     /// The settings as a worker needs them, if they make sense.
     pub(crate) fn checked(&self) -> Result<Checked, Error> {
-        let cores = self.checked_cores()?;
+        self.checked_on(affinity::usable_cores())
+    }
+
+    /// The same on these cores. The thread that asks may be kept on one of them.
+    pub(crate) fn checked_on(&self, usable: Vec<usize>) -> Result<Checked, Error> {
+        let cores = self.checked_cores(&usable)?;
         let entrances = self.checked_entrances()?;
         let conns_max = self.checked_conns(cores.len(), entrances.len())?;
         let mut limits = self.limits.clone();
@@ -81,7 +99,7 @@ impl Builder {
         }
         let proxy_header = self.proxy_protocol;
         let memory = self.memory;
-        Ok(Checked { entrances, proxy_header, limits, cores, memory, memory_bytes_max })
+        Ok(Checked { entrances, proxy_header, limits, cores, usable, memory, memory_bytes_max })
     }
 
     /// The backend, and why, in one line.
@@ -95,9 +113,8 @@ impl Builder {
         Ok((backend, reason))
     }
 
-    fn checked_cores(&self) -> Result<Vec<usize>, Error> {
-        let usable = affinity::usable_cores();
-        let cores = self.cores.clone().unwrap_or_else(|| usable.clone());
+    fn checked_cores(&self, usable: &[usize]) -> Result<Vec<usize>, Error> {
+        let cores = self.cores.clone().unwrap_or_else(|| usable.to_vec());
         if cores.is_empty() {
             return Err(Error::Misuse("the list of cores is empty".to_owned()));
         }
@@ -105,7 +122,7 @@ impl Builder {
             if !usable.contains(core) {
                 return Err(Error::Misuse(format!(
                     "core {core} is not one this process may use; choose from {}",
-                    affinity::format_cores(&usable)
+                    affinity::format_cores(usable)
                 )));
             }
             if cores[..position].contains(core) {
@@ -229,7 +246,7 @@ impl Builder {
 }
 
 /// Settings that make sense together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Checked {
     pub(crate) entrances: Vec<Entrance>,
     proxy_header: bool,
@@ -237,6 +254,8 @@ pub(crate) struct Checked {
     pub(crate) limits: Limits,
     /// One for each worker.
     pub(crate) cores: Vec<usize>,
+    /// Those of which they were chosen.
+    usable: Vec<usize>,
     pub(crate) memory: PoolConfig,
 }
 
@@ -246,6 +265,11 @@ impl Checked {
         let rate = self.limits.handshakes_per_second;
         let share = |rate| HandshakeRate::share(rate, worker, self.cores.len());
         Limits { handshakes_per_second: rate.map(share), ..self.limits.clone() }
+    }
+
+    /// The cores of which those of the workers were chosen.
+    pub(crate) fn usable_cores(&self) -> &[usize] {
+        &self.usable
     }
 
     /// What a worker asks of the connections of a listener at the entrance of this number.

@@ -1,6 +1,6 @@
 //! What is due when: the one deadline of each state, and what happens then (row R4).
 
-use crate::policy::{Tick, Ticks};
+use crate::policy::{LimitChanges, Tick, Ticks};
 use crate::proto::{CloseCode, LimitExceeded, Opcode};
 
 use super::{Close, CloseCause, Connection, Core, Phase, Side};
@@ -51,6 +51,20 @@ impl Connection {
             due = due.min(until);
         }
         due
+    }
+
+    /// Limits have changed. What was counted by those of before is counted anew: else a peer would be
+    /// closed for what it did while it might, or wait for a rate that is gone.
+    pub(crate) fn handle_limits_changed(&mut self, changes: LimitChanges, core: &Core) {
+        if changes.rates
+            && let Some(extras) = &mut self.extras
+        {
+            extras.flow = None;
+        }
+        // A pong that is awaited was asked for by the old limits, and is still owed.
+        if changes.silence && self.phase == Phase::Open && self.deadline == Tick::NEVER {
+            self.heard_at = core.now;
+        }
     }
 
     /// When silence is to be asked about, or to end the connection.

@@ -14,6 +14,7 @@ use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Tick;
@@ -27,7 +28,7 @@ const SPARE_PLACES: usize = 64;
 /// Connections of each address.
 #[derive(Debug)]
 pub(crate) struct PerAddress {
-    conns_max: NonZeroU32,
+    conns_max: AtomicU32,
     /// Which shard counts an address. Keyed at random, as the maps are: nobody can choose
     /// addresses that meet in one shard or in one place of it (row PS05 for another table).
     shard_of: RandomState,
@@ -49,7 +50,13 @@ impl PerAddress {
     /// Nobody connected, and so many connections for each address.
     pub(crate) fn new(conns_max: NonZeroU32) -> Self {
         let shards = (0..SHARD_COUNT).map(|_| Mutex::default()).collect();
+        let conns_max = AtomicU32::new(conns_max.get());
         Self { conns_max, shard_of: RandomState::new(), shards }
+    }
+
+    /// An address has so many from now on; `None` is no limit. Those that are there stay.
+    pub(crate) fn set_conns_max(&self, conns_max: Option<NonZeroU32>) {
+        self.conns_max.store(conns_max.map_or(u32::MAX, NonZeroU32::get), Ordering::Relaxed);
     }
 
     /// Counts a connection from `addr`, unless it is one too many.
@@ -60,7 +67,7 @@ impl PerAddress {
                 place.insert(NonZeroU32::MIN);
             }
             Entry::Occupied(mut place) => {
-                if *place.get() >= self.conns_max {
+                if place.get().get() >= self.conns_max.load(Ordering::Relaxed) {
                     return None;
                 }
                 *place.get_mut() = place.get().saturating_add(1);
@@ -206,6 +213,22 @@ mod tests {
             limit.release(one);
         }
         assert!(limit.try_admit(first).is_some());
+    }
+
+    #[test]
+    fn tc06_address_with_more_connections_than_a_lowered_limit_keeps_them() {
+        let limit = limit(3);
+        let first = addr("192.0.2.1");
+        let mut admitted: Vec<_> = (0..3).map(|_| limit.try_admit(first).unwrap()).collect();
+        limit.set_conns_max(NonZeroU32::new(1));
+        limit.release(admitted.pop().unwrap());
+        assert_eq!(limit.try_admit(first), None, "two are there, and one may be");
+        limit.set_conns_max(None);
+        admitted.extend((0..9).map(|_| limit.try_admit(first).unwrap()));
+        for one in admitted {
+            limit.release(one);
+        }
+        assert_eq!(held(&limit).0, 0);
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(crate) enum Level {
 /// What all workers together may hold, and what they do.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    limit_bytes: usize,
+    /// May be changed at any time; read as seldom as what is used.
+    limit_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
 }
 
@@ -43,7 +44,12 @@ impl Default for Budget {
 impl Budget {
     /// Nothing used of so many bytes.
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, used_bytes: AtomicUsize::new(0) }
+        Self { limit_bytes: AtomicUsize::new(limit_bytes), used_bytes: AtomicUsize::new(0) }
+    }
+
+    /// It is so many bytes from now on.
+    pub(crate) fn set_limit(&self, limit_bytes: usize) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
     }
 
     /// How scarce memory is, by what was last reported.
@@ -69,8 +75,9 @@ impl Budget {
     /// Rounded up, so that no level holds before its percentage is reached. A budget of nothing is
     /// used up from the start.
     fn threshold_bytes(&self, percent: usize) -> usize {
-        let whole = self.limit_bytes / 100 * percent;
-        whole + (self.limit_bytes % 100 * percent).div_ceil(100)
+        let limit_bytes = self.limit_bytes.load(Ordering::Relaxed);
+        let whole = limit_bytes / 100 * percent;
+        whole + (limit_bytes % 100 * percent).div_ceil(100)
     }
 }
 
@@ -183,6 +190,17 @@ mod tests {
         assert!(Level::Normal < Level::RefuseNew);
         assert!(Level::RefuseNew < Level::PauseReading);
         assert!(Level::PauseReading < Level::Shed);
+    }
+
+    #[test]
+    fn bp03_levels_follow_a_budget_that_is_changed() {
+        let (budget, mut share) = share_of(1000);
+        share.set_bytes(850);
+        assert_eq!(share.level(), Level::RefuseNew);
+        budget.set_limit(2000);
+        assert_eq!(share.level(), Level::Normal);
+        budget.set_limit(850);
+        assert_eq!((share.level(), share.shed_bytes()), (Level::Shed, 43));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Tick, Ticks};
 const PARTS: u32 = 8;
 
 /// What one connection may send.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FlowLimits {
     /// Messages per second, at most [`FlowLimits::MESSAGES_PER_SECOND_MAX`].
     pub(crate) messages_per_second: Option<NonZeroU32>,

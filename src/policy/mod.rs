@@ -68,6 +68,28 @@ pub(crate) struct Limits {
     pub(crate) timeouts: Timeouts,
 }
 
+/// Which limits have changed that connections count something by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LimitChanges {
+    /// How long a peer may be silent.
+    pub(crate) silence: bool,
+    /// How much it may send in a second.
+    pub(crate) rates: bool,
+}
+
+impl LimitChanges {
+    /// Between these.
+    pub(crate) fn between(old: &Limits, new: &Limits) -> Self {
+        let times = |limits: &Limits| (limits.timeouts.ping_interval, limits.timeouts.idle);
+        Self { silence: times(old) != times(new), rates: old.flow != new.flow }
+    }
+
+    /// Both kinds.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { silence: self.silence || other.silence, rates: self.rates || other.rates }
+    }
+}
+
 /// What becomes of a message for a connection whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
@@ -100,7 +122,7 @@ impl std::fmt::Display for Overflow {
 }
 
 /// How a core compresses its messages (RFC 7692).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CompressionLimits {
     /// What is negotiated.
     pub(crate) policy: DeflatePolicy,

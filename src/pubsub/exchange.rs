@@ -20,6 +20,7 @@ use std::sync::mpsc::Sender;
 use crate::close_record::CloseRecord;
 use crate::conn::MessageKind;
 use crate::conn_info::{ConnId, ConnInfo};
+use crate::policy::Limits;
 use crate::proto::CloseCode;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Wake};
 use crate::tap::TapOrder;
@@ -42,6 +43,7 @@ pub(crate) enum Order {
     List(Listing),
     ListCloses(ClosesListing),
     Tap(Box<TapOrder>),
+    Reconfigure(Box<Limits>),
 }
 
 /// Asks a core for some of its connections.
@@ -212,6 +214,13 @@ impl Exchange {
         has_room
     }
 
+    /// Gives an order to a core even if its inbox is full. For what comes seldom and must not be lost.
+    pub(crate) fn order_certainly(&self, core: usize, order: Order) {
+        let inbox = &self.ports[core].inbox;
+        inbox.reserve_beyond(order.payload_bytes());
+        inbox.put(order);
+    }
+
     /// Moves the orders for a core to `orders`, which is empty.
     pub(crate) fn take_orders(&self, core: usize, orders: &mut Vec<Order>) {
         self.ports[core].inbox.take(orders);
@@ -286,6 +295,12 @@ impl Inbox {
         has_room
     }
 
+    /// Reserves a place whether there is one or not.
+    fn reserve_beyond(&self, bytes: usize) {
+        self.reserved.fetch_add(1, Ordering::AcqRel);
+        self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
     fn release(&self, count: usize, bytes: usize) {
         self.reserved.fetch_sub(count, Ordering::AcqRel);
         self.reserved_bytes.fetch_sub(bytes, Ordering::AcqRel);
@@ -335,7 +350,7 @@ impl Order {
             Self::Publish(publication) => publication.payload.len(),
             Self::Send { payload, .. } => payload.len(),
             Self::Close { reason, .. } => reason.len(),
-            Self::List(_) | Self::ListCloses(_) | Self::Tap(_) => 0,
+            Self::List(_) | Self::ListCloses(_) | Self::Tap(_) | Self::Reconfigure(_) => 0,
         }
     }
 
@@ -348,7 +363,8 @@ impl Order {
             | Self::Close { .. }
             | Self::List(_)
             | Self::ListCloses(_)
-            | Self::Tap(_) => {}
+            | Self::Tap(_)
+            | Self::Reconfigure(_) => {}
         }
     }
 }

@@ -45,6 +45,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
                 Order::List(listing) => self.list(&listing),
                 Order::ListCloses(listing) => self.list_closes(&listing),
                 Order::Tap(order) => self.begin_tap(*order),
+                Order::Reconfigure(limits) => self.reconfigure(*limits),
                 Order::Send { id, kind, payload } => self.with_connection(id, |conn, core| {
                     // Whoever asked is not here to be told; what is lost is counted.
                     let _ = conn.send(kind, &payload, core);

@@ -26,6 +26,7 @@ mod fanout;
 mod levels;
 mod memory;
 mod reach;
+mod reconfigure;
 mod stop;
 mod tapping;
 #[cfg(test)]
@@ -57,6 +58,7 @@ use closes::Closes;
 use deadlines::{Deadlines, SweepBudget};
 use memory::MemoryShare;
 use reach::Reach;
+use reconfigure::Review;
 pub(crate) use stop::StopOrder;
 use stop::{Stop, StopSwitch};
 
@@ -227,6 +229,8 @@ pub(crate) struct Worker<D: Driver, A: Application<D>> {
     /// When the application wants its next turn.
     application_due: Option<Instant>,
     handshake_rate: Option<HandshakeRate>,
+    /// Connections are being looked at by new limits.
+    review: Option<Review>,
     /// Accepting rests until then.
     accept_resumes_at: Option<Tick>,
     trimmed_at: Tick,
@@ -288,6 +292,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
             tally: Tally::default(),
             application_due: None,
             handshake_rate,
+            review: None,
             accept_resumes_at: None,
             trimmed_at: Tick(0),
             stop: Stop::default(),
@@ -335,6 +340,9 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
         self.application_turn()?;
         self.fan_out();
         self.look_after_dirty();
+        if self.review.is_some() {
+            self.advance_review();
+        }
         self.look_after_deadlines();
         self.look_after_memory();
         self.report();
@@ -381,7 +389,7 @@ impl<D: Driver, A: Application<D>> Worker<D, A> {
 
     /// Until something is due, at most.
     fn wait_timeout(&self) -> Option<Duration> {
-        if self.topics.has_work() || self.is_searching_for_taps() {
+        if self.topics.has_work() || self.is_searching_for_taps() || self.review.is_some() {
             return Some(Duration::ZERO);
         }
         let mut due = self.deadlines.next_due().min(self.stop.next_due(self.core.now));

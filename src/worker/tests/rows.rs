@@ -4,6 +4,7 @@ mod accept;
 mod closes;
 mod fairness;
 mod kernel;
+mod reconfigure;
 mod shutdown;
 mod tap;
 
