@@ -81,18 +81,22 @@ fn session(addr: SocketAddr, source: Ipv4Addr) -> Result<(), String> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(REQUEST.as_bytes()).map_err(fault("request"))?;
     let mut answer = Vec::new();
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+    let head_end = loop {
+        if let Some(at) = answer.windows(4).position(|end| end == b"\r\n\r\n") {
+            break at + 4;
+        }
         let mut some = [0; 512];
         match stream.read(&mut some).map_err(fault("answer"))? {
             0 => return Err("the server closed before it answered".to_owned()),
             len => answer.extend_from_slice(&some[..len]),
         }
-    }
+    };
     if !answer.starts_with(b"HTTP/1.1 101 ") {
         return Err(String::from_utf8_lossy(&answer).into_owned());
     }
     stream.write_all(&frame(true, 8, &1000_u16.to_be_bytes())).map_err(fault("goodbye"))?;
-    let mut rest = Vec::new();
+    // One that drains may have said goodbye right behind the answer.
+    let mut rest = answer.split_off(head_end);
     stream.read_to_end(&mut rest).map_err(fault("end"))?;
     if rest.first() == Some(&0x88) { Ok(()) } else { Err(format!("no Close frame, but {rest:?}")) }
 }
