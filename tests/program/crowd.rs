@@ -1,6 +1,8 @@
 //! Many connections to the program at once, which answer pings and note when and how each ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -24,8 +26,7 @@ pub(crate) struct End {
 pub(crate) struct Crowd {
     pub(crate) count: usize,
     ends: Receiver<End>,
-    /// The crowd leaves when it is gone.
-    stay: Option<Sender<()>>,
+    leaves: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,27 +35,30 @@ impl Crowd {
     pub(crate) fn open(addr: SocketAddr, count: usize, direct_descriptors: bool) -> Self {
         let (ended, ends) = channel();
         let (opened, all_opened) = channel();
-        let (stay, left) = channel();
-        let client = Client::builder().workers(1).conns_max(count + OPENING_MAX);
+        let leaves = Arc::new(AtomicBool::new(false));
+        // A ring holds as many direct descriptors as a process has of the others.
+        let workers = if direct_descriptors { 2 } else { 1 };
+        let client = Client::builder().workers(workers).conns_max(count + OPENING_MAX);
         let client = client.direct_descriptors(direct_descriptors).ping_interval(None);
         let client = client.build().unwrap();
+        let left = Arc::clone(&leaves);
         let thread = thread::spawn(move || {
-            let member = |_| Member {
+            let member = |worker: usize| Member {
                 target: Target::new(addr, "localhost", "/"),
-                wanted: count,
+                worker,
+                wanted: count / workers + usize::from(worker < count % workers),
                 asked: 0,
                 open: 0,
                 opened: opened.clone(),
                 ended: ended.clone(),
-                left: None,
+                left: Arc::clone(&left),
             };
-            // The receiver cannot be shared; there is one worker.
-            let left = std::sync::Mutex::new(Some(left));
-            let member = |worker| Member { left: left.lock().unwrap().take(), ..member(worker) };
             drop(client.run(member));
         });
-        all_opened.recv_timeout(PATIENCE).expect("all connections open");
-        Self { count, ends, stay: Some(stay), thread: Some(thread) }
+        for _ in 0..workers {
+            all_opened.recv_timeout(PATIENCE).expect("all connections open");
+        }
+        Self { count, ends, leaves, thread: Some(thread) }
     }
 
     /// The ends so far.
@@ -77,7 +81,7 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        drop(self.stay.take());
+        self.leaves.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -86,25 +90,26 @@ impl Drop for Crowd {
 
 struct Member {
     target: Target,
+    worker: usize,
     wanted: usize,
     asked: usize,
     open: usize,
     opened: Sender<()>,
     ended: Sender<End>,
-    left: Option<Receiver<()>>,
+    left: Arc<AtomicBool>,
 }
 
 impl ClientHandler for Member {
     type State = ();
 
     fn turn(&mut self, dialer: &mut Dialer<'_, ()>) -> Option<Instant> {
-        use std::sync::mpsc::TryRecvError::Disconnected;
-        if self.left.as_ref().is_some_and(|left| left.try_recv() == Err(Disconnected)) {
+        if self.left.load(Ordering::Relaxed) {
             dialer.stop();
             return None;
         }
         while self.asked < self.wanted && self.asked - self.open < OPENING_MAX {
-            let octets = [127, 0, 2, 1 + u8::try_from(self.asked / 10_000).unwrap()];
+            let subnet = 2 + u8::try_from(self.worker).unwrap();
+            let octets = [127, 0, subnet, 1 + u8::try_from(self.asked / 10_000).unwrap()];
             let connected = dialer.connect(&self.target, Some(octets.into()), ());
             connected.expect("there is a descriptor");
             self.asked += 1;
