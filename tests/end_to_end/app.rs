@@ -94,6 +94,10 @@ impl Handler for App {
             ["addr"] => {
                 conn.send_text(&describe(conn.peer_addr())).unwrap();
             }
+            ["block", millis] => {
+                std::thread::sleep(std::time::Duration::from_millis(millis.parse().unwrap()));
+                conn.send_text("at last").unwrap();
+            }
             ["panic"] => panic!("the application panics, as it was told to"),
             ["ping", payload] => conn.ping(payload.as_bytes()).unwrap(),
             ["close", code, reason] => conn.close(CloseCode::new(code.parse().unwrap()), reason),

@@ -1,5 +1,7 @@
 //! What the application sees of a connection, and what it can do to it.
 
+use std::time::Duration;
+
 use longwire::{BackendChoice, Side};
 
 use crate::app::{Call, Event};
@@ -219,4 +221,27 @@ fn server_is_started_by_its_defaults_on_a_backend_of_its_choice() {
     assert_ne!(server.local_addr().unwrap().port(), 0, "the kernel has chosen one");
     assert!(server.backend_reason().starts_with(server.backend().name()));
     assert!(!server.cores().is_empty());
+}
+
+#[test]
+fn lc05_callback_that_blocks_is_seen_until_it_returns() {
+    const STEP: Duration = Duration::from_millis(50);
+    on_every_backend(|backend| {
+        let server = Running::start(backend);
+        let mut watch = server.handle.turn_watch();
+        let mut client = Client::open(server.addr);
+        client.send_text("/block 1500");
+        let mut longest = Duration::ZERO;
+        for _ in 0..25 {
+            std::thread::sleep(STEP);
+            longest = longest.max(watch.poll(STEP)[0]);
+        }
+        assert!(longest >= 10 * STEP, "{longest:?}");
+        assert_eq!(client.read_text(), "at last");
+        client.echo("it goes on");
+        watch.poll(STEP);
+        std::thread::sleep(STEP);
+        assert!(watch.poll(STEP)[0] <= STEP, "it waits for the next message");
+        server.stop();
+    });
 }

@@ -1,6 +1,8 @@
 //! Who is not let in, and how it is told.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use longwire::BackendChoice;
@@ -132,5 +134,42 @@ fn tl01_tls_on_a_plain_port_is_refused_with_400() {
         let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 200]].concat();
         client.send_raw(&hello);
         refused(&mut client, 400);
+    });
+}
+
+#[test]
+fn tc13_handshakes_beyond_the_rate_are_told_when_to_come_back() {
+    const CLIENTS: usize = 200;
+    on_every_backend(|backend| {
+        let rate = NonZeroU32::new(40);
+        let server = Running::start_with(backend, builder(backend).handshakes_per_second(rate));
+        let began = Instant::now();
+        let (mut held, mut delays) = (Vec::new(), BTreeSet::new());
+        for _ in 0..CLIENTS {
+            let mut client = Client::connect(server.addr);
+            client.send_raw(REQUEST.as_bytes());
+            let mut start = [0; 12];
+            while client.stream.peek(&mut start).unwrap() < start.len() {}
+            if start != *b"HTTP/1.1 503" {
+                client.finish_handshake();
+                held.push(client);
+                continue;
+            }
+            let head = refused(&mut client, 503);
+            let delay = head.lines().find_map(|line| line.strip_prefix("Retry-After: ")).unwrap();
+            delays.insert(delay.parse::<u64>().unwrap());
+        }
+        // A quarter of a second's at once, and then as many as the time that has passed allows.
+        let allowed = 10.0 + began.elapsed().as_secs_f64().mul_add(40.0, 5.0);
+        assert!(held.len() >= 10 && (held.len() as f64) <= allowed, "{} of {allowed}", held.len());
+        assert!(delays.iter().all(|delay| (2..=10).contains(delay)) && delays.len() > 3);
+        let stats = server.handle.stats();
+        assert_eq!(stats.refusals["handshake_rate"], (CLIENTS - held.len()) as u64);
+        for client in &mut held {
+            client.echo("who was let in is served");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        Client::open(server.addr).echo("now there is room again");
+        server.stop();
     });
 }
