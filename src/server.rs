@@ -265,7 +265,7 @@ impl Server {
 
     /// Bytes that connections may make the whole server hold.
     pub fn memory_bytes_max(&self) -> usize {
-        self.checked.memory_bytes_max
+        self.handle.memory_bytes_max()
     }
 
     /// Payload bytes of the largest message that is taken.

@@ -64,6 +64,11 @@ impl Handle {
         self.settings().checked().limits.conns_max
     }
 
+    /// Bytes that connections may make the whole server hold.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.settings().checked().memory_bytes_max
+    }
+
     /// Payload bytes of the largest message that is taken.
     pub fn message_bytes_max(&self) -> usize {
         self.settings().checked().limits.message_bytes_max

@@ -2,6 +2,7 @@
 
 mod access;
 mod broker;
+mod config;
 mod doctor;
 mod secure;
 mod serve;
@@ -10,6 +11,7 @@ mod upgrade;
 
 pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
 pub(crate) use broker::BrokerArgs;
+pub(crate) use config::{ConfigAction, ConfigArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use secure::TlsArgs;
 pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};
@@ -17,13 +19,15 @@ pub(crate) use tap::TapArgs;
 pub(crate) use upgrade::UpgradeArgs;
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use longwire::{BackendChoice, ListenAddr};
+use tracing_subscriber::EnvFilter;
 
 /// A WebSocket server for very many long-lived connections.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(version, about, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// What to log: error, warn, info, debug, trace, or a filter such as `longwire=debug`.
@@ -32,7 +36,8 @@ pub(crate) struct Args {
         global = true,
         env = "LONGWIRE_LOG",
         default_value = "info",
-        value_name = "FILTER"
+        value_name = "FILTER",
+        value_parser = filter
     )]
     pub(crate) log: String,
     /// How to write the log: text, or json (an object on each line). `--log info,closes=debug` adds a line for each connection that ends and why, at most ten a second from each worker.
@@ -56,7 +61,7 @@ pub(crate) enum LogFormat {
 }
 
 /// What to run.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Topics for plain WebSocket clients, and a port to look after them with a browser.
     #[command(after_help = serve::HELP)]
@@ -67,6 +72,9 @@ pub(crate) enum Command {
     /// Replaces a running server by the program as it is now; no connect is refused.
     #[command(after_help = upgrade::HELP)]
     Upgrade(UpgradeArgs),
+    /// Checks a configuration file, or prints the settings: by default, or those that are in force.
+    #[command(after_help = config::HELP)]
+    Config(ConfigArgs),
     /// How many connections this machine holds, what is in the way of more, and the commands that help.
     #[command(after_help = doctor::HELP)]
     Doctor(DoctorArgs),
@@ -86,12 +94,17 @@ Try it:  longwire echo --listen 127.0.0.1:9001
 Over TLS: longwire echo --tls-self-signed
          open https://127.0.0.1:9001 once to accept the certificate, then new WebSocket('wss://127.0.0.1:9001')
 
-SIGHUP reads the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls.
+Each flag is also a variable (LONGWIRE_CONNS_MAX) and a key of the file of --config (conns_max); flags win over variables, and these over the file. `longwire config` checks and prints.
+
+SIGHUP reads the file and the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
 
 /// Flags of every server; those of `longwire echo`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServerArgs {
+    /// File of settings, in TOML; `longwire config print --default` prints one to begin with. Also by LONGWIRE_CONFIG [default: none is read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Where to listen: 127.0.0.1:9001, [::1]:9001, unix:/run/app.sock or unix:@name. May be given several times; port 0 lets the kernel choose.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
     pub(crate) listen: Vec<ListenAddr>,
@@ -225,6 +238,12 @@ fn time(text: &str) -> Result<Duration, String> {
         number.parse().map_err(|_| "give a whole number and a unit: 30s".to_owned())?;
     let millis = number.checked_mul(millis).ok_or_else(|| "too long".to_owned())?;
     Ok(Duration::from_millis(millis))
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    let advice = "give error, warn, info, debug, trace, or a filter such as longwire=debug";
+    EnvFilter::try_new(text).map_err(|_| advice.to_owned())?;
+    Ok(text.to_owned())
 }
 
 fn mode(text: &str) -> Result<u32, String> {

@@ -1,15 +1,15 @@
 //! `longwire echo`: sends each message back.
 
-use longwire::{Accept, Conn, Decision, Error, Handler, Message, Request};
+use longwire::{Accept, Builder, Conn, Decision, Error, Handler, Message, Request};
 
 use crate::args::ServerArgs;
+use crate::config::Configured;
 use crate::launch::{Launch, Words, protocol};
 use crate::life::{Given, Stage};
 
 /// Runs the server until a signal stops it.
-pub(crate) fn run(args: &ServerArgs) -> Result<(), Error> {
-    // Without a port for administration nobody can ask for them.
-    let launch = Launch::new(args, Given::receive()?, |builder| builder.closes_kept(0))?;
+pub(crate) fn run(args: &ServerArgs, configured: &Configured) -> Result<(), Error> {
+    let launch = Launch::new(args, configured, Given::receive()?, set_up)?;
     let how_to_try = match launch.urls().first() {
         Some(url) => format!(
             "in a browser's console:  ws = new WebSocket('{url}'); \
@@ -19,6 +19,12 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Error> {
     };
     let words = Words { places: Vec::new(), how_to_try };
     launch.run(&words, &Stage::default(), None, || Echo { protocols: args.access.protocol.clone() })
+}
+
+/// What it has settings of its own for.
+pub(crate) fn set_up(builder: Builder) -> Builder {
+    // Without a port for administration nobody can ask for them.
+    builder.closes_kept(0)
 }
 
 /// Sends each message back.

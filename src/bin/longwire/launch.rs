@@ -8,9 +8,11 @@ use longwire::{
     Builder, Compression, Error, Handler, ListenAddr, Request, Server, Tls, TlsWatcher, parse_cores,
 };
 
-use crate::args::{DeflateArgs, ServerArgs};
+use crate::args::{Command, DeflateArgs, ServerArgs};
+use crate::config::{Configured, Reload};
 use crate::life::{Given, Life, Plan, Predecessor, Stage};
-use crate::{limits, secure};
+use crate::topic::TopicRules;
+use crate::{echo, limits, secure, serve};
 
 /// A server that listens, with all that it takes to run it.
 pub(crate) struct Launch {
@@ -18,6 +20,7 @@ pub(crate) struct Launch {
     server: Server,
     tls: Option<Tls>,
     is_activated: bool,
+    reload: Reload,
     predecessor: Predecessor,
     /// Takes up new certificates for as long as it is there.
     _watcher: Option<TlsWatcher>,
@@ -36,6 +39,7 @@ impl Launch {
     /// command has settings of its own for.
     pub(crate) fn new(
         args: &ServerArgs,
+        configured: &Configured,
         given: Given,
         adjust: impl FnOnce(Builder) -> Builder,
     ) -> Result<Self, Error> {
@@ -46,6 +50,7 @@ impl Launch {
         let is_activated = given.is_activated();
         let (builder, predecessor) = given.give(adjust(builder(&args, tls.as_ref())?));
         let server = builder.build()?;
+        let reload = Reload::new(configured, &args, tls.clone(), is_activated);
         let watcher = tls.as_ref().map(secure::watch).transpose()?;
         if args.access.origin.is_empty() && !args.access.allow_any_origin {
             tracing::warn!(
@@ -53,7 +58,7 @@ impl Launch {
                  of that site, --allow-any-origin says that it is meant"
             );
         }
-        Ok(Self { args, server, tls, is_activated, predecessor, _watcher: watcher })
+        Ok(Self { args, server, tls, is_activated, reload, predecessor, _watcher: watcher })
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -88,14 +93,20 @@ impl Launch {
         admin: Option<OwnedFd>,
         handler: impl Fn() -> H + Send + Sync,
     ) -> Result<(), Error> {
-        let life = Life::begin(self.plan(stage, admin))?;
         let announcement = self.announcement(words);
-        let predecessor = self.predecessor;
+        let places = self.server.local_addrs().iter().enumerate();
+        let tls_places = places.filter(|(index, _)| self.is_tls(*index));
+        let tls_places = tls_places.map(|(_, addr)| addr.clone()).collect();
+        let Self { server, tls, is_activated, reload, predecessor, _watcher, .. } = self;
+        let (handle, stage) = (server.handle(), stage.clone());
+        let serving = stage.clone();
+        let life =
+            Life::begin(Plan { handle, stage, tls, reload, tls_places, admin, is_activated })?;
         // A worker asks for its handler when it is ready, so the last to ask makes the server ready.
-        let waiting_count = AtomicUsize::new(self.server.cores().len());
-        let stats = self.server.run(|_worker| {
+        let waiting_count = AtomicUsize::new(server.cores().len());
+        let stats = server.run(|_worker| {
             if waiting_count.fetch_sub(1, Ordering::Relaxed) == 1 {
-                stage.serve();
+                serving.serve();
                 println!("{announcement}");
                 life.ready();
                 predecessor.tell_ready();
@@ -104,22 +115,6 @@ impl Launch {
         })?;
         println!("stopped: {} connections, {} messages", stats.opened, stats.messages);
         Ok(())
-    }
-
-    /// What it takes to look after it.
-    fn plan(&self, stage: &Stage, admin: Option<OwnedFd>) -> Plan {
-        let places = self.server.local_addrs().iter().enumerate();
-        let tls_places = places.filter(|(index, _)| self.is_tls(*index));
-        Plan {
-            handle: self.server.handle(),
-            stage: stage.clone(),
-            tls: self.tls.clone(),
-            drain_time: self.args.drain_time,
-            stuck_abort: self.args.stuck_abort.0,
-            tls_places: tls_places.map(|(_, addr)| addr.clone()).collect(),
-            admin,
-            is_activated: self.is_activated,
-        }
     }
 
     /// Whether the address of this number is one for TLS.
@@ -165,6 +160,20 @@ try it, {how_to_try}",
 pub(crate) fn protocol<'p>(request: &Request<'_>, spoken: &'p [String]) -> Option<&'p str> {
     let spoken: Vec<&str> = spoken.iter().map(String::as_str).collect();
     request.select_protocol(&spoken)
+}
+
+/// The settings of the server that a command would run.
+pub(crate) fn builder_of(command: &Command, tls: Option<&Tls>) -> Result<Builder, Error> {
+    match command {
+        Command::Serve(args) => {
+            let rules = TopicRules::new(&args.topics)?;
+            Ok(serve::set_up(args, &rules, builder(&args.server, tls)?))
+        }
+        Command::Echo(args) => Ok(echo::set_up(builder(args, tls)?)),
+        Command::Config(_) | Command::Doctor(_) | Command::Tap(_) | Command::Upgrade(_) => {
+            unreachable!("no server is run by it")
+        }
+    }
 }
 
 fn builder(args: &ServerArgs, tls: Option<&Tls>) -> Result<Builder, Error> {

@@ -1,7 +1,7 @@
 //! The server program. Uses the library's public API and nothing else.
 //!
 //! Two layers: `args` is what was typed, `echo` and `serve` are what is run; both are started by
-//! `launch`, and looked after by `life`. `admin` shows a server from a thread of its own, `broker`
+//! `launch`, and looked after by `life`. `config` joins what was typed, variables and a file. `admin` shows a server from a thread of its own, `broker`
 //! joins it to others. `doctor` serves nobody.
 
 #![forbid(unsafe_code)]
@@ -9,23 +9,25 @@
 mod admin;
 mod args;
 mod broker;
+mod config;
 mod doctor;
 mod echo;
 mod launch;
 mod life;
 mod limits;
+mod log;
 mod secure;
 mod serve;
 mod tap;
 mod topic;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use longwire::Error;
 
-use args::{Args, Command, LogFormat};
+use args::Command;
+use config::{Configured, Refusal};
 
 /// Exit code for a mistake of the user's: an unknown flag, a port in use, a limit too high.
 const EXIT_USAGE: u8 = 2;
@@ -34,23 +36,27 @@ const EXIT_USAGE: u8 = 2;
 const USAGE: &str = "Usage:";
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return refuse(&error),
+    let configured = match Configured::load(std::env::args_os().collect()) {
+        Ok(configured) => configured,
+        Err(refusal) => return refuse(refusal),
     };
-    log(&args);
-    let outcome = match args.command {
-        Command::Serve(args) => serve::run(&args),
-        Command::Echo(args) => echo::run(&args),
-        Command::Doctor(args) => return doctor::run(&args),
-        Command::Tap(args) => return finish(tap::run(&args)),
-        Command::Upgrade(args) => return life::run_upgrade(&args),
+    log::begin(&configured.args);
+    for warning in &configured.warnings {
+        tracing::warn!("{warning}");
+    }
+    let outcome = match &configured.args.command {
+        Command::Serve(args) => serve::run(args, &configured),
+        Command::Echo(args) => echo::run(args, &configured),
+        Command::Config(args) => return config::run(&args.action).unwrap_or_else(refuse),
+        Command::Doctor(args) => return doctor::run(args),
+        Command::Tap(args) => return finish(tap::run(args)),
+        Command::Upgrade(args) => return life::run_upgrade(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             life::tell_failure(&error);
-            eprintln!("longwire: {error}");
+            eprintln!("longwire: {}", configured.attribute(&error.to_string()));
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -64,35 +70,36 @@ fn finish(outcome: Result<ExitCode, String>) -> ExitCode {
     })
 }
 
-/// Has standard error take the log.
-fn log(args: &Args) {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(&args.log)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        // Escapes are for eyes; a journal or a file would keep them.
-        .with_ansi(is_for_eyes());
-    match args.log_format {
-        LogFormat::Text => log.init(),
-        // Programs choose by the target, and find all fields in one object.
-        LogFormat::Json => log.json().flatten_event(true).with_target(true).init(),
+/// Says why nothing is run, a line for each mistake.
+fn refuse(refusal: Refusal) -> ExitCode {
+    let faults = match refusal {
+        Refusal::Usage(error) => return refuse_usage(&error),
+        Refusal::Faults(faults) => faults.into_iter().map(|fault| fault.text).collect(),
+        Refusal::Unreadable(fault) => vec![fault],
+    };
+    if let Some(first) = faults.first() {
+        life::tell_failure(&Error::Misuse(first.clone()));
     }
-}
-
-/// Whether what is logged is shown on a terminal, and may be coloured (<https://no-color.org>).
-fn is_for_eyes() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !refused
+    for fault in faults {
+        eprintln!("longwire: {fault}");
+    }
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// Help and version as they are asked for; a mistake in one line, as all other errors.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse_usage(error: &clap::Error) -> ExitCode {
     let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !error.use_stderr() {
         error.exit();
     }
+    eprintln!("longwire: {}; --help lists what there is", one_line(error));
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// A mistake on the command line, as all other errors are told.
+pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let fault = missing(error, &text).unwrap_or_else(|| {
+    missing(error, &text).unwrap_or_else(|| {
         let parts: Vec<&str> = text
             .lines()
             .map(|line| line.trim().trim_start_matches("error: "))
@@ -103,9 +110,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
             .filter(|line| !line.is_empty())
             .collect();
         parts.join("; ")
-    });
-    eprintln!("longwire: {fault}; --help lists what there is");
-    ExitCode::from(EXIT_USAGE)
+    })
 }
 
 /// A flag without the one it needs. Its usage is the only place where both are named.

@@ -10,21 +10,21 @@ use longwire::{
 use crate::admin::{Admin, Door, Facts};
 use crate::args::ServeArgs;
 use crate::broker::{Broker, Port};
+use crate::config::Configured;
 use crate::launch::{Launch, Words, protocol};
 use crate::life::{Given, Stage};
 use crate::topic::TopicRules;
 
 /// Runs the server until a signal stops it.
-pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
+pub(crate) fn run(args: &ServeArgs, configured: &Configured) -> Result<(), Error> {
     let rules = Arc::new(TopicRules::new(&args.topics)?);
     let mut given = Given::receive()?;
     let door = Door::open(&args.admin, given.take_admin())?;
     let admin_port = door.as_ref().map(Door::socket).transpose()?;
-    let adjust =
-        |builder: Builder| rules.apply(&args.topics, builder).closes_kept(args.admin.closes_kept);
-    let launch = Launch::new(&args.server, given, adjust)?;
+    let launch =
+        Launch::new(&args.server, configured, given, |builder| set_up(args, &rules, builder))?;
     let urls = launch.urls();
-    let broker = Broker::new(&args.broker, launch.server().message_bytes_max())?;
+    let broker = Broker::new(&args.broker)?;
     let page = door.as_ref().map(|door| format!("http://{}/", door.addr()));
     let words = Words {
         places: places(page.as_deref(), broker.as_ref()),
@@ -33,13 +33,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let stage = Stage::default();
     if let Some(door) = door {
         let server = launch.server();
-        let facts = Facts {
-            backend: server.backend().to_string(),
-            conns_max: server.conns_max(),
-            memory_bytes_max: server.memory_bytes_max(),
-            message_bytes_max: server.message_bytes_max(),
-            urls,
-        };
+        let facts = Facts { backend: server.backend().to_string(), urls };
         let rules = Arc::clone(&rules);
         let admin = Admin::new(server.handle(), stage.clone(), rules, facts, broker.clone());
         door.serve(admin)?;
@@ -53,6 +47,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         protocols: protocols.clone(),
         broker: broker.as_ref().map(Broker::port),
     })
+}
+
+/// What it has settings of its own for.
+pub(crate) fn set_up(args: &ServeArgs, rules: &TopicRules, builder: Builder) -> Builder {
+    rules.apply(&args.topics, builder).closes_kept(args.admin.closes_kept)
 }
 
 /// What there is beside the addresses of the server.

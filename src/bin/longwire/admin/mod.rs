@@ -64,9 +64,6 @@ pub(crate) struct Door {
 /// What does not change while a server runs.
 pub(crate) struct Facts {
     pub(crate) backend: String,
-    pub(crate) conns_max: usize,
-    pub(crate) memory_bytes_max: usize,
-    pub(crate) message_bytes_max: usize,
     /// Where WebSockets are opened.
     pub(crate) urls: Vec<String>,
 }
@@ -84,19 +81,31 @@ pub(crate) struct Admin {
     taps: Arc<Semaphore>,
 }
 
+/// Whether the administration can be as it is asked for.
+pub(crate) fn check(args: &AdminArgs) -> Result<(), Error> {
+    match args.addr {
+        AdminAddr::Nowhere => Ok(()),
+        AdminAddr::Tcp(addr) => guard_of(args, addr).map(drop),
+    }
+}
+
+fn guard_of(args: &AdminArgs, addr: SocketAddr) -> Result<Guard, Error> {
+    if !addr.ip().to_canonical().is_loopback() && args.token.is_none() {
+        return Err(Error::Misuse(format!(
+            "--admin {addr} can be reached from other machines and needs a token: \
+             --admin-token or LONGWIRE_ADMIN_TOKEN"
+        )));
+    }
+    Guard::new(args.token.as_deref(), &args.hosts)
+}
+
 impl Door {
     /// Listens, if it was asked for: at a socket that this process was given, if it was.
     pub(crate) fn open(args: &AdminArgs, given: Option<OwnedFd>) -> Result<Option<Self>, Error> {
         let AdminAddr::Tcp(addr) = args.addr else { return Ok(None) };
         let given = given.map(TcpListener::from);
         let addr = given.as_ref().map_or(Ok(addr), TcpListener::local_addr).unwrap_or(addr);
-        if !addr.ip().to_canonical().is_loopback() && args.token.is_none() {
-            return Err(Error::Misuse(format!(
-                "--admin {addr} can be reached from other machines and needs a token: \
-                 --admin-token or LONGWIRE_ADMIN_TOKEN"
-            )));
-        }
-        let guard = Guard::new(args.token.as_deref(), &args.hosts)?;
+        let guard = guard_of(args, addr)?;
         let failed = |source| Error::Listen { addr: ListenAddr::Tcp(addr), source };
         let listener = given.map_or_else(|| TcpListener::bind(addr), Ok).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;

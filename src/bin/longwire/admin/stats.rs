@@ -13,7 +13,7 @@ use super::{Admin, broker, closes, resident_bytes, show as show_json};
 
 pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
     let cores = admin.cores();
-    let Admin { facts, stage, .. } = &*admin;
+    let Admin { facts, stage, handle, .. } = &*admin;
     let of_core = |(core, stats)| {
         let mut figures = figures(std::slice::from_ref(stats));
         figures.insert("core".to_owned(), json!(core));
@@ -25,9 +25,9 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
         "uptime_seconds": admin.uptime().as_secs_f64(),
         "ready": stage.is_serving(),
         "rss_bytes": resident_bytes().ok(),
-        "conns_max": facts.conns_max,
-        "memory_bytes_max": facts.memory_bytes_max,
-        "message_bytes_max": facts.message_bytes_max,
+        "conns_max": handle.conns_max(),
+        "memory_bytes_max": handle.memory_bytes_max(),
+        "message_bytes_max": handle.message_bytes_max(),
         "urls": facts.urls,
         "broker": broker::stats(&admin),
         "totals": figures(&cores),

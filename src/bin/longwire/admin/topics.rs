@@ -51,7 +51,7 @@ pub(super) async fn publish(State(admin): State<Arc<Admin>>, request: Request) -
         Ok(kind) => kind,
         Err(advice) => return fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, advice),
     };
-    let bytes_max = admin.facts.message_bytes_max;
+    let bytes_max = admin.handle.message_bytes_max();
     let waits = head.headers.contains_key(header::EXPECT);
     let message = match timeout(BODY_TIMEOUT, read(body, bytes_max, waits)).await {
         Ok(Ok(message)) => message,
@@ -183,13 +183,7 @@ mod tests {
             .inbox_orders_max(inbox_orders_max)
             .build()
             .unwrap();
-        let facts = Facts {
-            backend: String::new(),
-            memory_bytes_max: 1 << 20,
-            conns_max: 1,
-            message_bytes_max: 100,
-            urls: Vec::new(),
-        };
+        let facts = Facts { backend: String::new(), urls: Vec::new() };
         let stage = Stage::default();
         stage.serve();
         let admin = Admin::new(server.handle(), stage, rules, facts, None);

@@ -24,7 +24,9 @@ Prices, of which only the last counts, from a server that alone may publish:
 On several machines, each with the same broker (NATS or Redis); clients may connect to any of them:
          longwire serve --broker nats://broker.example:4222
 
-SIGHUP reads the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls, and admin of --admin.
+Each flag is also a variable (LONGWIRE_CONNS_MAX) and a key of the file of --config (conns_max); flags win over variables, and these over the file. `longwire config` checks and prints.
+
+SIGHUP reads the file and the certificates again. SIGTERM drains (close code 1012, will be back), SIGINT too (1001); a second signal stops at once. `longwire upgrade` replaces it. Sockets of systemd (LISTEN_FDS) take the place of --listen, those named tls of --listen-tls, and admin of --admin.
 Exit codes: 0 stopped as asked, 2 it could not start or run; one line says why.";
 
 /// Flags of `longwire serve`.

@@ -60,6 +60,9 @@ pub(super) struct Engine {
     streams: Streams,
     interest: Interest,
     local: Local<Handle>,
+    handle: Handle,
+    /// Bytes of the largest message that was ever taken from clients.
+    message_bytes_max: usize,
     retry: Retry,
     /// Topics of which marks are still to be sent.
     sweep: Vec<Arc<str>>,
@@ -79,7 +82,9 @@ impl Engine {
             lanes: Vec::new(),
             streams: Streams::new(shared.subjects.clone()),
             interest: Interest::new(shared.subjects.clone()),
-            local: Local::new(handle),
+            local: Local::new(handle.clone()),
+            message_bytes_max: handle.message_bytes_max(),
+            handle,
             retry: Retry::new(shared.retry_max),
             sweep: Vec::new(),
             sweep_at: None,
@@ -264,7 +269,9 @@ impl Engine {
         let now = Instant::now();
         link.silence = Duration::ZERO;
         let mut start = 0;
-        let payload_bytes_max = self.shared.message_bytes_max + HEADER_BYTES;
+        // Where a limit was lowered, other nodes may still have the larger one.
+        self.message_bytes_max = self.message_bytes_max.max(self.handle.message_bytes_max());
+        let payload_bytes_max = self.message_bytes_max + HEADER_BYTES;
         let input = std::mem::take(&mut link.input);
         while let Some((frame, length)) =
             wire::decode(link.kind, &input[start..], payload_bytes_max)?

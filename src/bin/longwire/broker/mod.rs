@@ -55,7 +55,6 @@ struct Shared {
     /// Where nodes speak to each other.
     control: String,
     node: u64,
-    message_bytes_max: usize,
     queue_bytes_max: usize,
     retry_max: Duration,
     lanes: Mutex<Vec<Arc<Lane>>>,
@@ -65,7 +64,7 @@ struct Shared {
 
 impl Broker {
     /// Checks what was typed, if a broker was asked for.
-    pub(crate) fn new(args: &BrokerArgs, message_bytes_max: usize) -> Result<Option<Self>, Error> {
+    pub(crate) fn new(args: &BrokerArgs) -> Result<Option<Self>, Error> {
         let Some(url) = &args.url else { return Ok(None) };
         let address: Address =
             url.parse().map_err(|advice| Error::Misuse(format!("--broker: {advice}")))?;
@@ -85,7 +84,6 @@ impl Broker {
             tls,
             subjects,
             node: u64::from_be_bytes(node),
-            message_bytes_max,
             queue_bytes_max: args.queue_bytes_max,
             retry_max: args.retry_max,
             lanes: Mutex::default(),

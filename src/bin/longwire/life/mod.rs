@@ -20,6 +20,8 @@ use std::time::Duration;
 use longwire::{CloseCode, Error, Handle, ListenAddr, Tls};
 use tokio::sync::Notify;
 
+use crate::config::Reload;
+
 pub(crate) use control::run as run_upgrade;
 pub(crate) use given::{Given, Predecessor, tell_failure};
 use notify::Manager;
@@ -77,8 +79,8 @@ pub(crate) struct Plan {
     pub(crate) handle: Handle,
     pub(crate) stage: Stage,
     pub(crate) tls: Option<Tls>,
-    pub(crate) drain_time: Duration,
-    pub(crate) stuck_abort: Option<Duration>,
+    /// What SIGHUP reads again.
+    pub(crate) reload: Reload,
     /// Where TLS is spoken.
     pub(crate) tls_places: Vec<ListenAddr>,
     /// The administration port.
@@ -116,18 +118,18 @@ impl Life {
 
     /// Stops in order: not ready, no more connections, those there are told one after another.
     fn drain(&self, code: CloseCode) {
-        let Plan { handle, drain_time, .. } = &self.plan;
+        let Plan { handle, reload, .. } = &self.plan;
         self.manager.tell("STOPPING=1\nSTATUS=draining");
-        handle.drain(code, *drain_time);
+        handle.drain(code, reload.drain_time());
     }
 
     /// The same when another process has taken the sockets over.
     fn leave(&self, successor: u32) {
-        let Plan { handle, stage, drain_time, .. } = &self.plan;
+        let Plan { handle, stage, reload, .. } = &self.plan;
         stage.stop();
         self.manager.tell(&format!("MAINPID={successor}\nREADY=1\nSTATUS=serving"));
         stage.0.handed_over.notify_one();
-        handle.hand_over(CloseCode::SERVICE_RESTART, *drain_time);
+        handle.hand_over(CloseCode::SERVICE_RESTART, reload.drain_time());
     }
 }
 

@@ -1,5 +1,5 @@
 //! Signals: the first SIGTERM or SIGINT drains the server, the second stops it at once; SIGHUP
-//! reads the certificates again.
+//! reads the configuration and the certificates again.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use longwire::CloseCode;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Life, spawn};
+use super::{Life, Plan, spawn};
 use crate::secure;
 
 /// Heeds signals from now on, on a thread of its own.
@@ -39,9 +39,14 @@ fn stop(life: &Life, code: CloseCode) {
 
 fn reload(life: &Life) {
     life.manager.tell_reloading();
-    match &life.plan.tls {
-        Some(tls) => secure::reload(tls),
-        None => println!("there are no certificates to read again"),
+    let Plan { handle, tls, reload, .. } = &life.plan;
+    // With a fault in the file all stays as it is, certificates included.
+    if reload.run(handle) {
+        match tls {
+            Some(tls) => secure::reload(tls),
+            None if reload.has_file() => {}
+            None => println!("there are no certificates to read again"),
+        }
     }
     if life.plan.stage.is_stopping() {
         life.manager.tell("READY=1\nSTATUS=draining");

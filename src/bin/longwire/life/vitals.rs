@@ -19,14 +19,15 @@ const LOOKS_PER_STATUS: u32 = 4;
 /// Looks from now on, on a thread of its own.
 pub(super) fn watch(life: &Arc<Life>) -> io::Result<()> {
     let life = Arc::clone(life);
-    let wishes =
-        Wishes { sign: life.manager.watchdog_period(), abort_after: life.plan.stuck_abort };
-    let period = wishes.sign.map_or(PERIOD, |most| PERIOD.min(most));
+    let sign = life.manager.watchdog_period();
+    let period = sign.map_or(PERIOD, |most| PERIOD.min(most));
     spawn("vitals", move || {
         let mut watch = life.plan.handle.turn_watch();
         let mut vitals = Vitals::default();
         for looks in 1_u32.. {
             sleep(period);
+            // A reload may have changed it.
+            let wishes = Wishes { sign, abort_after: life.plan.reload.stuck_abort() };
             let seen = vitals.look(&watch.poll(period), period, &wishes);
             act(&life, &seen);
             if life.plan.stage.is_stopping() && looks % LOOKS_PER_STATUS == 0 {

@@ -1,0 +1,86 @@
+//! What only a start would find out: whether settings make sense together and on this machine, and
+//! whether the files that they name can be used. Nothing is opened for others.
+
+use longwire::Error;
+
+use crate::admin;
+use crate::args::{Command, ServeArgs, ServerArgs};
+use crate::broker::Broker;
+use crate::topic::TopicRules;
+use crate::{launch, limits, secure};
+
+use super::setting::Source;
+use super::{Configured, Fault};
+
+/// All that a server would say before it listens.
+pub(super) fn complaints(configured: &Configured) -> Vec<Fault> {
+    limits::raise_descriptor_limit();
+    let mut complaints: Vec<Fault> = Vec::new();
+    let mut rest = configured.clone();
+    loop {
+        let before = complaints.len();
+        let mut keys = Vec::new();
+        for text in of_command(&rest.args.command) {
+            let about = rest.setting_of(&text);
+            keys.extend(about.map(|setting| setting.key.clone()));
+            let source = about.map_or(Source::Flag, |setting| setting.source.clone());
+            let complaint = Fault { source, text: rest.attribute(&text) };
+            if !complaints.contains(&complaint) {
+                complaints.push(complaint);
+            }
+        }
+        // Others may be hidden behind these: the checks of a server end at the first.
+        if complaints.len() == before || !rest.forget(&keys) {
+            return complaints;
+        }
+    }
+}
+
+/// What is wrong for a server that runs and is to be changed; what it was built with stays.
+pub(super) fn of_running(command: &Command) -> Result<(), Error> {
+    if let Command::Serve(args) = command {
+        of_serve(args).into_iter().collect::<Result<(), Error>>()?;
+    }
+    Ok(())
+}
+
+impl Configured {
+    /// Goes on without what the file says of these. False if that is not possible.
+    fn forget(&mut self, keys: &[String]) -> bool {
+        let Some(layers) = &self.layers else { return false };
+        if keys.is_empty() {
+            return false;
+        }
+        let layers = keys.iter().fold(layers.clone(), |layers, key| layers.without(key));
+        let Ok(settled) = layers.settle() else { return false };
+        (self.args, self.settings) = (settled.args, settled.settings);
+        self.layers = Some(layers);
+        true
+    }
+}
+
+fn of_command(command: &Command) -> Vec<String> {
+    let mut outcomes = Vec::new();
+    match command {
+        Command::Serve(args) => {
+            outcomes.extend(of_serve(args));
+            outcomes.push(of_server(&args.server, command));
+        }
+        Command::Echo(args) => outcomes.push(of_server(args, command)),
+        Command::Upgrade(_) | Command::Doctor(_) | Command::Tap(_) | Command::Config(_) => {}
+    }
+    outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
+}
+
+fn of_serve(args: &ServeArgs) -> [Result<(), Error>; 3] {
+    [
+        TopicRules::new(&args.topics).map(drop),
+        admin::check(&args.admin),
+        Broker::new(&args.broker).map(drop),
+    ]
+}
+
+fn of_server(args: &ServerArgs, command: &Command) -> Result<(), Error> {
+    let tls = secure::tls(&args.tls)?;
+    launch::builder_of(command, tls.as_ref())?.check()
+}

@@ -1,0 +1,155 @@
+//! From what was typed, variables and a file to what is run: flags win over variables, these over
+//! the file, and that over defaults.
+//!
+//! INVARIANT: each setting has one name, and the command line alone says what it may be.
+
+mod check;
+mod file;
+mod knobs;
+mod layers;
+mod reload;
+mod report;
+mod setting;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::Args;
+use file::Text;
+use knobs::Knob;
+use layers::{Layers, Settled, Typed};
+use setting::{Setting, Source};
+
+pub(crate) use reload::Reload;
+pub(crate) use report::run;
+
+/// Names the file if no flag does.
+const FILE_VARIABLE: &str = "LONGWIRE_CONFIG";
+
+/// A command and all that it was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Configured {
+    pub(crate) args: Args,
+    /// What may be looked at, though nothing is wrong.
+    pub(crate) warnings: Vec<String>,
+    settings: Vec<Setting>,
+    /// None for commands that are not configured.
+    layers: Option<Layers>,
+    file: Option<PathBuf>,
+    words: Vec<OsString>,
+}
+
+/// Something that is wrong in a variable or the file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fault {
+    source: Source,
+    /// All there is to say, on one line.
+    pub(crate) text: String,
+}
+
+/// Why nothing can be run.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// A mistake on the command line, or help that was asked for.
+    Usage(clap::Error),
+    /// Mistakes in variables and the file.
+    Faults(Vec<Fault>),
+    /// The file cannot be read.
+    Unreadable(String),
+}
+
+impl Configured {
+    /// What these words of a command line, the environment and the file come to.
+    pub(crate) fn load(words: Vec<OsString>) -> Result<Self, Refusal> {
+        let (configured, faults) = Self::read(words)?;
+        if faults.is_empty() { Ok(configured) } else { Err(faults.into()) }
+    }
+
+    /// The same without what is wrong in variables and the file.
+    fn read(words: Vec<OsString>) -> Result<(Self, Vec<Fault>), Refusal> {
+        let Some(typed) = Typed::of(&words) else {
+            let args = Args::try_parse_from(&words).map_err(Refusal::Usage)?;
+            let (warnings, settings) = (Vec::new(), Vec::new());
+            let configured = Self { args, warnings, settings, layers: None, file: None, words };
+            return Ok((configured, Vec::new()));
+        };
+        let variable = |name: &str| std::env::var_os(name);
+        let file = typed.config().map(Path::to_owned);
+        let file = file.or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
+        let line = Args::command();
+        let mut layers = Layers::new(typed, &line);
+        layers.add_variables(variable);
+        let (mut faults, mut is_public) = (Vec::new(), false);
+        if let Some(path) = &file {
+            let text = Text::read(path).map_err(|error| unreadable(path, &error))?;
+            is_public = text.is_public;
+            let (entries, wrong) = text.entries(layers.knobs(), &Knob::all(&line, "serve"));
+            faults.extend(wrong.into_iter().map(|wrong| wrong.in_file(path)));
+            layers.add_file(path, entries);
+        }
+        let Settled { args, settings, faults: more } = match layers.settle() {
+            Ok(settled) => settled,
+            Err(_) if !faults.is_empty() => return Err(faults.into()),
+            Err(refusal) => return Err(refusal),
+        };
+        faults.extend(more);
+        faults.sort();
+        let warnings = Vec::new();
+        let layers = Some(layers);
+        let mut configured = Self { args, warnings, settings, layers, file, words };
+        if is_public {
+            configured.warn_of_secrets();
+        }
+        Ok((configured, faults))
+    }
+
+    /// Puts where a setting stands in front of what is said of it, if that is in the file.
+    pub(crate) fn attribute(&self, complaint: &str) -> String {
+        let place = self.setting_of(complaint).zip(self.layers.as_ref());
+        let place = place.map(|(setting, layers)| layers.place(&setting.source));
+        place.unwrap_or_default() + complaint
+    }
+
+    /// The setting in the file that a sentence is about: it names its key, or its flag.
+    fn setting_of(&self, complaint: &str) -> Option<&Setting> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let words = complaint.split(|c| !is_part(c)).map(|word| match word {
+            "trusted_proxies" => "trusted_proxy".to_owned(),
+            "allowed_origins" => "origin".to_owned(),
+            word => word.trim_start_matches("--").replace('-', "_"),
+        });
+        let in_file = |key: &String| {
+            let is_it = |setting: &&Setting| {
+                setting.key == *key && matches!(setting.source, Source::File { .. })
+            };
+            self.settings.iter().find(is_it)
+        };
+        words.into_iter().find_map(|word| in_file(&word))
+    }
+
+    fn warn_of_secrets(&mut self) {
+        let Some(layers) = &self.layers else { return };
+        for setting in &self.settings {
+            if setting.is_secret() && matches!(setting.source, Source::File { .. }) {
+                self.warnings.push(format!(
+                    "{}{}: other users can read it there; chmod o-r the file, or use {}",
+                    layers.place(&setting.source),
+                    setting.key,
+                    setting.variable
+                ));
+            }
+        }
+    }
+}
+
+impl From<Vec<Fault>> for Refusal {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self::Faults(faults)
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::Unreadable(format!("{}: {error}", path.display()))
+}
