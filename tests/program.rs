@@ -31,6 +31,8 @@ mod certificates;
 mod client;
 #[path = "program/closes.rs"]
 mod closes;
+#[path = "program/config.rs"]
+mod config;
 #[path = "program/crowd.rs"]
 mod crowd;
 #[path = "program/doctor.rs"]
@@ -47,6 +49,8 @@ mod http;
 mod listening;
 #[path = "program/process.rs"]
 mod process;
+#[path = "program/reloading.rs"]
+mod reloading;
 #[path = "program/resources.rs"]
 mod resources;
 #[path = "program/secure.rs"]

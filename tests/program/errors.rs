@@ -11,6 +11,7 @@ use crate::process::{
 
 /// Every flag of `longwire echo`.
 const FLAGS: &[&str] = &[
+    "--config",
     "--listen",
     "--unix-mode",
     "--backend",
@@ -142,7 +143,7 @@ fn help_of_the_program_names_its_commands() {
     for args in [&["--help"][..], &["help"], &["-h"]] {
         let text = help(args);
         assert!(
-            ["echo", "serve", "doctor", "--log"].iter().all(|word| text.contains(word)),
+            ["echo", "serve", "config", "doctor", "--log"].iter().all(|word| text.contains(word)),
             "{text}"
         );
     }

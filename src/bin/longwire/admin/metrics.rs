@@ -78,7 +78,7 @@ pub(super) async fn scrape(State(admin): State<Arc<Admin>>) -> Response {
         cores: admin.cores(),
         uptime_seconds: admin.uptime().as_secs_f64(),
         is_ready: admin.stage.is_serving(),
-        conns_max: level(admin.facts.conns_max as u64),
+        conns_max: level(admin.handle.conns_max() as u64),
         memory_bytes_max: level(admin.handle.memory_bytes_max() as u64),
         stuck_seconds: admin.stage.stuck().as_secs_f64(),
         broker: admin.broker.as_ref().map(|(broker, _)| broker.report().figures()),

@@ -112,21 +112,24 @@ impl Configured {
         place.unwrap_or_default() + complaint
     }
 
-    /// The setting in the file that a sentence is about: it names its key, or its flag.
+    /// The setting in the file that a sentence is about: it names its key, its flag, or what it is
+    /// set to.
     fn setting_of(&self, complaint: &str) -> Option<&Setting> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let words = complaint.split(|c| !is_part(c)).map(|word| match word {
+        let mut words = complaint.split(|c| !is_part(c)).map(|word| match word {
             "trusted_proxies" => "trusted_proxy".to_owned(),
             "allowed_origins" => "origin".to_owned(),
             word => word.trim_start_matches("--").replace('-', "_"),
         });
-        let in_file = |key: &String| {
-            let is_it = |setting: &&Setting| {
-                setting.key == *key && matches!(setting.source, Source::File { .. })
-            };
-            self.settings.iter().find(is_it)
+        let in_file = || {
+            let is_it = |setting: &&Setting| matches!(setting.source, Source::File { .. });
+            self.settings.iter().filter(is_it)
         };
-        words.into_iter().find_map(|word| in_file(&word))
+        let named = words.find_map(|word| in_file().find(|setting| setting.key == word));
+        let mut quoted = complaint.split('`').skip(1).step_by(2);
+        named
+            .or_else(|| quoted.find_map(|value| in_file().find(|setting| setting.is(value))))
+            .or_else(|| in_file().find(|setting| setting.names_file_of(complaint)))
     }
 
     fn warn_of_secrets(&mut self) {

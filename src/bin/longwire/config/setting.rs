@@ -54,6 +54,16 @@ impl Setting {
         self.values == other.values
     }
 
+    /// Whether this is one of its values.
+    pub(super) fn is(&self, value: &str) -> bool {
+        self.values.iter().any(|own| own == value)
+    }
+
+    /// Whether it is set to a file that this is about.
+    pub(super) fn names_file_of(&self, complaint: &str) -> bool {
+        self.values.iter().any(|own| own.starts_with('/') && complaint.contains(own.as_str()))
+    }
+
     /// Whether it is to be known to nobody else.
     pub(super) fn is_secret(&self) -> bool {
         match self.key.as_str() {
