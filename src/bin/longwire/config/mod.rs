@@ -77,7 +77,7 @@ impl Configured {
         };
         let variable = |name: &str| std::env::var_os(name);
         let file = typed.config().map(Path::to_owned);
-        let file = file.or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
+        let file = file.or_else(named_by_variable);
         let line = Args::command();
         let mut layers = Layers::new(typed, &line);
         layers.add_variables(variable);
@@ -151,6 +151,11 @@ impl From<Vec<Fault>> for Refusal {
     fn from(faults: Vec<Fault>) -> Self {
         Self::Faults(faults)
     }
+}
+
+/// An empty name is none: so a variable is taken back where it cannot be unset.
+fn named_by_variable() -> Option<PathBuf> {
+    std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {

@@ -12,7 +12,7 @@ use crate::args::{Args, ConfigAction};
 
 use super::knobs::Knob;
 use super::setting::{Source, quoted, toml};
-use super::{Configured, FILE_VARIABLE, Refusal, check};
+use super::{Configured, Refusal, check, named_by_variable};
 
 /// Columns of a line of comment.
 const COLUMNS: usize = 96;
@@ -33,7 +33,7 @@ pub(crate) fn run(action: &ConfigAction) -> Result<ExitCode, Refusal> {
 }
 
 fn check_file(file: Option<PathBuf>) -> Result<ExitCode, Refusal> {
-    let file = file.or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from));
+    let file = file.or_else(named_by_variable);
     let Some(file) = file else {
         let advice = "name the file: longwire config check longwire.toml";
         return Err(Refusal::Unreadable(advice.to_owned()));
