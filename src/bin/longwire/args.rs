@@ -4,6 +4,7 @@ mod access;
 mod broker;
 mod config;
 mod doctor;
+mod manual;
 mod secure;
 mod serve;
 mod tap;
@@ -13,6 +14,7 @@ pub(crate) use access::{AccessArgs, DeflateArgs, FlowArgs};
 pub(crate) use broker::BrokerArgs;
 pub(crate) use config::{ConfigAction, ConfigArgs};
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use manual::{CompletionsArgs, ManArgs, Shell};
 pub(crate) use secure::TlsArgs;
 pub(crate) use serve::{AdminAddr, AdminArgs, PublishArg, ServeArgs, TopicArgs};
 pub(crate) use tap::TapArgs;
@@ -81,6 +83,23 @@ pub(crate) enum Command {
     /// Shows the frames of connections live: time, direction, opcode, size, and with --payload what they carry.
     #[command(after_help = tap::HELP)]
     Tap(TapArgs),
+    /// Writes the manual pages: one to standard output, or all to a directory.
+    #[command(after_help = manual::MAN_HELP)]
+    Man(ManArgs),
+    /// Writes what a shell needs to complete commands and flags.
+    #[command(after_help = manual::COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// The flags of the server that it runs, if it runs one.
+    pub(crate) fn server_mut(&mut self) -> Option<&mut ServerArgs> {
+        match self {
+            Self::Serve(args) => Some(&mut args.server),
+            Self::Echo(args) => Some(args),
+            _ => None,
+        }
+    }
 }
 
 const ECHO_HELP: &str = "\

@@ -16,6 +16,7 @@ mod launch;
 mod life;
 mod limits;
 mod log;
+mod manual;
 mod secure;
 mod serve;
 mod tap;
@@ -51,6 +52,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return doctor::run(args),
         Command::Tap(args) => return finish(tap::run(args)),
         Command::Upgrade(args) => return life::run_upgrade(args),
+        Command::Man(args) => return finish(manual::write_pages(args)),
+        Command::Completions(args) => return finish(manual::write_completions(args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

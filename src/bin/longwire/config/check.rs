@@ -67,7 +67,7 @@ fn of_command(command: &Command) -> Vec<String> {
             outcomes.push(of_server(&args.server, command));
         }
         Command::Echo(args) => outcomes.push(of_server(args, command)),
-        Command::Upgrade(_) | Command::Doctor(_) | Command::Tap(_) | Command::Config(_) => {}
+        _ => {}
     }
     outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longwire::{Handle, ListenAddr, Reconfigured, Tls};
 
-use crate::args::{Command, ServerArgs};
+use crate::args::ServerArgs;
 use crate::{launch, log};
 
 use super::setting::Setting;
@@ -121,12 +121,8 @@ impl Reload {
 
     fn take_up(&self, handle: &Handle) -> Result<Outcome, Vec<String>> {
         let mut configured = Configured::load(self.configured.words.clone()).map_err(faults)?;
-        let server = match &mut configured.args.command {
-            Command::Serve(args) => &mut args.server,
-            Command::Echo(args) => args,
-            Command::Upgrade(_) | Command::Doctor(_) | Command::Tap(_) | Command::Config(_) => {
-                return Ok(Outcome::default());
-            }
+        let Some(server) = configured.args.command.server_mut() else {
+            return Ok(Outcome::default());
         };
         if let Some((plain, tls)) = &self.places {
             (server.listen, server.tls.listen_tls) = (plain.clone(), tls.clone());
