@@ -7,10 +7,20 @@
 
 #[path = "end_to_end/backends.rs"]
 mod backends;
+#[path = "end_to_end/client.rs"]
+#[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
+mod client;
+#[path = "packaging/dashboard.rs"]
+mod dashboard;
+#[path = "program/http.rs"]
+#[expect(dead_code, reason = "shared with `program`, which uses all of it")]
+mod http;
 #[path = "packaging/pages.rs"]
 mod pages;
 #[path = "program/process.rs"]
 #[expect(dead_code, reason = "shared with `program`, which uses all of it")]
 mod process;
+#[path = "packaging/promql.rs"]
+mod promql;
 #[path = "packaging/tools.rs"]
 mod tools;

@@ -4,11 +4,21 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::backends::skip;
 use crate::process::{longwire, run};
+
+/// A file of the project.
+pub(crate) fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// What stands in a file of the project.
+pub(crate) fn text(name: &str) -> String {
+    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
 
 /// What the program says on standard output.
 pub(crate) fn said(args: &[&str]) -> String {
@@ -83,7 +93,8 @@ pub(crate) fn expect_told<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> String
 fn ask<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> (bool, String) {
     let mut command = Command::new(program);
     command.args(args);
-    let output = run(command);
+    // Without a limit of ours: on a busy machine some of these take their time.
+    let output = command.stdin(Stdio::null()).output().unwrap();
     let told = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&told).into_owned())
 }
