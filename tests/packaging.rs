@@ -7,6 +7,9 @@
 
 #[path = "end_to_end/backends.rs"]
 mod backends;
+#[path = "end_to_end/certificates.rs"]
+#[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
+mod certificates;
 #[path = "end_to_end/client.rs"]
 #[expect(dead_code, reason = "shared with `end_to_end`, which uses all of it")]
 mod client;
@@ -22,5 +25,7 @@ mod pages;
 mod process;
 #[path = "packaging/promql.rs"]
 mod promql;
+#[path = "packaging/proxies.rs"]
+mod proxies;
 #[path = "packaging/tools.rs"]
 mod tools;
