@@ -15,6 +15,8 @@ mod certificates;
 mod client;
 #[path = "packaging/dashboard.rs"]
 mod dashboard;
+#[path = "packaging/filter.rs"]
+mod filter;
 #[path = "program/http.rs"]
 #[expect(dead_code, reason = "shared with `program`, which uses all of it")]
 mod http;
