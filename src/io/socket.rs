@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
@@ -134,6 +135,13 @@ impl Listener {
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether a peer waits to be accepted.
+    pub(super) fn has_peer(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        poll(&mut fds, Some(&at_once)).is_ok_and(|ready_count| ready_count > 0)
     }
 
     /// Where it listens.

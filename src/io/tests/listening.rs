@@ -17,6 +17,7 @@ on_every_driver! {
     peers_of_two_listeners_are_told_apart,
     pausing_and_closing_is_for_all_listeners,
     lc02_released_listeners_go_on_for_who_has_them,
+    lc02_peer_that_has_woken_who_lets_go_is_accepted,
     peers_of_every_listener_are_shed,
     unix_peer_is_served,
     drivers_that_share_a_unix_socket_all_accept,
@@ -121,6 +122,27 @@ fn lc02_released_listeners_go_on_for_who_has_them<D: Driver>(make: Make<D>) {
         drop(accepted);
     }
     assert!(!path.exists(), "whoever took the socket over removes its file");
+}
+
+/// The kernel wakes one of those who wait at a socket. If that one lets go before it has looked, the
+/// others must not wait for the next peer (row LC02).
+fn lc02_peer_that_has_woken_who_lets_go_is_accepted<D: Driver>(make: Make<D>) {
+    for _ in 0..20 {
+        let (listener, addr) = tcp();
+        let socket = listener.socket().upgrade().unwrap();
+        let theirs = Listener::adopt(socket, true).unwrap();
+        let Some(mut old) = Rig::listening(make, Knobs::default(), vec![listener]) else { return };
+        assert!(!accepts(&mut old, &mut 0));
+        let Some(mut new) = Rig::listening(make, Knobs::default(), vec![theirs]) else { return };
+        assert!(!accepts(&mut new, &mut 0));
+        let mut peer = TcpStream::connect(addr).unwrap();
+        peer.write_all(b"hello").unwrap();
+        old.driver.release_listeners();
+        let end = Instant::now() + Duration::from_secs(5);
+        while !accepts(&mut old, &mut 0) && !accepts(&mut new, &mut 0) {
+            assert!(Instant::now() < end, "nobody accepts");
+        }
+    }
 }
 
 fn peers_of_every_listener_are_shed<D: Driver>(make: Make<D>) {

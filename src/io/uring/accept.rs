@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use io_uring::{cqueue, opcode, types};
+use io_uring::{cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags};
 
@@ -24,6 +24,8 @@ pub(super) struct Accepting {
     /// The kernel has the accept of the listener with this number.
     armed: Vec<bool>,
     paused: bool,
+    /// Listeners that another process goes on with, until the kernel has let go of our accept.
+    released: Vec<Option<Listener>>,
 }
 
 /// What becomes of listening sockets that a ring accepts no more from.
@@ -38,7 +40,8 @@ pub(super) enum Ending {
 impl Accepting {
     pub(super) fn new(listeners: Vec<Listener>) -> Self {
         let armed = vec![false; listeners.len()];
-        Self { listeners: Listeners::new(listeners), armed, paused: false }
+        let released = listeners.iter().map(|_| None).collect();
+        Self { listeners: Listeners::new(listeners), armed, paused: false, released }
     }
 
     /// Whether the kernel has an accept.
@@ -66,10 +69,17 @@ impl UringDriver {
 
     fn arm_accept(&mut self, number: usize) {
         let Some(listener) = self.accepting.listeners.get(number) else { return };
+        let accept = self.accept_of(listener, listener.is_shared());
+        self.accepting.armed[number] = true;
+        self.push(accept, Op::Accept, owner(number));
+    }
+
+    /// An accept of one peer, or of all that come.
+    fn accept_of(&self, listener: &Listener, is_single: bool) -> squeue::Entry {
         let flags = i32::from_ne_bytes(SocketFlags::CLOEXEC.bits().to_ne_bytes());
         let fd = types::Fd(listener.as_fd().as_raw_fd());
         // A slot of the file table cannot be inherited, so the flag would be refused.
-        let accept = match (listener.is_shared(), &self.slots) {
+        match (is_single, &self.slots) {
             (false, None) => opcode::AcceptMulti::new(fd).flags(flags).build(),
             (false, Some(_)) => opcode::AcceptMulti::new(fd).allocate_file_index(true).build(),
             (true, slots) => {
@@ -82,9 +92,7 @@ impl UringDriver {
                     }
                 }
             }
-        };
-        self.accepting.armed[number] = true;
-        self.push(accept, Op::Accept, owner(number));
+        }
     }
 
     pub(super) fn pause_accepts(&mut self) {
@@ -103,14 +111,37 @@ impl UringDriver {
             // its number may name another socket soon.
             let _ = self.ring.submit();
         }
-        for listener in self.accepting.listeners.take() {
-            if ending == Ending::LeftOpen || listener.is_lent() {
+        for (number, listener) in self.accepting.listeners.take().into_iter().enumerate() {
+            if ending == Ending::LeftOpen {
+                if self.accepting.armed[number] {
+                    self.accepting.released[number] = Some(listener);
+                }
+                continue;
+            }
+            if listener.is_lent() {
                 continue;
             }
             // The kernel keeps the socket as long as it has the accept; this ends the listening
             // now. Workers that share it are about to close it, too.
             let _ = rustix::net::shutdown(&listener, Shutdown::Both);
         }
+    }
+
+    /// The kernel has let go of the accept of a listener that another process goes on with. A peer may
+    /// have woken this accept before it was cancelled. Nobody else was woken for that peer, and would
+    /// look before the next one comes, so it is taken here.
+    fn finish_release(&mut self, number: usize) {
+        let Some(listener) = &self.accepting.released[number] else { return };
+        if !listener.has_peer() {
+            // Who comes from now on wakes the others.
+            self.accepting.released[number] = None;
+            return;
+        }
+        let accept = self.accept_of(listener, true);
+        self.accepting.armed[number] = true;
+        self.push(accept, Op::Accept, owner(number));
+        // The others may be quicker; then it must not wait for the next peer.
+        self.cancel(Op::Accept, owner(number));
     }
 
     pub(super) fn handle_accept(
@@ -121,6 +152,12 @@ impl UringDriver {
     ) -> Option<Completion<Socket>> {
         let number = number_of(token);
         self.accepting.armed[number] &= !is_last;
+        match result {
+            Ok(_) | Err(Errno::CANCELED) if is_last => self.finish_release(number),
+            // It would fail again.
+            Err(_) => self.accepting.released[number] = None,
+            Ok(_) => {}
+        }
         match result {
             Ok(raw) => {
                 Some(Completion::Accepted { socket: self.accepted(raw), listener: narrow(number) })
