@@ -29,5 +29,7 @@ mod process;
 mod promql;
 #[path = "packaging/proxies.rs"]
 mod proxies;
+#[path = "packaging/recipe.rs"]
+mod recipe;
 #[path = "packaging/tools.rs"]
 mod tools;
