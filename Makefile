@@ -4,7 +4,7 @@ CARGO ?= cargo
 SIM_SEEDS ?= 20000
 ATTACK_SECONDS ?= 60
 
-.PHONY: help run test test-upgrades test-drain check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-brokers test-clients test-page test-setup bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
+.PHONY: help run test test-upgrades test-drain check fmt clippy doc deny miri loom sim fuzz attack autobahn autobahn-client autobahn-full conform conform-agreement test-brokers test-clients test-page test-setup test-packages test-image deb bench bench-floor bench-memory bench-accept bench-kernels bench-polling c1m bench-fanout clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,16 @@ test-upgrades: ## 20 upgrades under 2,000 connects a second, on both backends
 
 test-drain: ## 20,000 connections drained over 10 s, and a stop of 60 s that none is lost to
 	tests/run-drain
+
+test-packages: ## The Debian package: built, looked at, and what is in it run
+	tests/run-packages
+
+test-image: ## The image of the Dockerfile: built and run under its seccomp profile
+	$(CARGO) build --release --locked --bin longwire
+	tests/run-image
+
+deb: ## A Debian package, into target/debian/ (needs cargo-deb)
+	contrib/debian/build
 
 test-brokers: ## Topics of three nodes through real brokers, which are killed 20 times
 	tests/run-brokers
