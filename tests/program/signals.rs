@@ -1,11 +1,13 @@
 //! What the program says when it starts, and how it stops.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, PING};
-use crate::process::{Program, on_every_backend};
+use crate::process::{Program, echo_command, on_every_backend};
 
 /// Row LC04 allows a second; a machine busy with other tests adds to that. In order, it would take
 /// the five seconds of the close timeout.
@@ -101,6 +103,41 @@ fn port_of_a_stopped_program_is_free_at_once() {
         command.args(["--listen", &addr.to_string()]);
         let second = Program::start_by(command);
         Client::open(second.addr).echo("again");
+    });
+}
+
+/// A pager that was left, a collector of logs that restarts: nobody reads what a server says.
+#[test]
+fn server_to_whom_nobody_listens_serves_and_stops() {
+    on_every_backend(|backend| {
+        let mut command = echo_command(&["--backend", backend, "--log", "debug"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let place =
+            lines.find_map(|line| line.unwrap().strip_prefix("listening on ")?.parse().ok());
+        let last = lines.find(|line| line.as_ref().unwrap().starts_with("try it, "));
+        assert!(last.is_some(), "it serves");
+        drop((lines, child.stderr.take()));
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::HUP).unwrap();
+        let mut client = Client::open(place.unwrap());
+        // Each end of a connection is a line of the log.
+        Client::open(place.unwrap()).close(1000);
+        client.echo("as ever");
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(client.read_close().0, 1012);
+        client.send_close(1012);
+        let end = Instant::now() + Duration::from_secs(15);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > end {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(0), "{status}");
     });
 }
 

@@ -11,6 +11,7 @@ use longwire::{
 use crate::args::{Command, DeflateArgs, ServerArgs};
 use crate::config::{Configured, Reload};
 use crate::life::{Given, Life, Plan, Predecessor, Stage};
+use crate::say::say;
 use crate::topic::TopicRules;
 use crate::{echo, limits, secure, serve};
 
@@ -107,13 +108,13 @@ impl Launch {
         let stats = server.run(|_worker| {
             if waiting_count.fetch_sub(1, Ordering::Relaxed) == 1 {
                 serving.serve();
-                println!("{announcement}");
+                say(&announcement);
                 life.ready();
                 predecessor.tell_ready();
             }
             handler()
         })?;
-        println!("stopped: {} connections, {} messages", stats.opened, stats.messages);
+        say(format_args!("stopped: {} connections, {} messages", stats.opened, stats.messages));
         Ok(())
     }
 

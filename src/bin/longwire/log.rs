@@ -18,6 +18,8 @@ pub(crate) fn begin(args: &Args) {
         .with_env_filter(&args.log)
         .with_target(false)
         .with_writer(std::io::stderr)
+        // A line that could not be written would be told by a macro that panics, see `say`.
+        .log_internal_errors(false)
         // Escapes are for eyes; a journal or a file would keep them.
         .with_ansi(is_for_eyes());
     match args.log_format {

@@ -17,6 +17,7 @@ mod life;
 mod limits;
 mod log;
 mod manual;
+mod say;
 mod secure;
 mod serve;
 mod tap;

@@ -3,6 +3,7 @@
 use longwire::{ClientAuth, Error, Tls, TlsWatcher, self_signed};
 
 use crate::args::TlsArgs;
+use crate::say::{complain, say};
 
 /// The TLS that was asked for, if any.
 pub(crate) fn tls(args: &TlsArgs) -> Result<Option<Tls>, Error> {
@@ -62,12 +63,12 @@ pub(crate) fn watch(tls: &Tls) -> Result<TlsWatcher, Error> {
 pub(crate) fn reload(tls: &Tls) {
     match tls.reload() {
         Ok(reloaded) => {
-            println!("read the certificates again: {reloaded}");
+            say(format_args!("read the certificates again: {reloaded}"));
             for warning in &reloaded.warnings {
                 tracing::warn!("{warning}");
             }
         }
-        Err(error) => eprintln!("longwire: the certificates stay as they are: {error}"),
+        Err(error) => complain(format_args!("the certificates stay as they are: {error}")),
     }
 }
 

@@ -9,6 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Life, Plan, spawn};
+use crate::say::say;
 use crate::secure;
 
 /// Heeds signals from now on, on a thread of its own.
@@ -29,10 +30,10 @@ pub(super) fn heed(life: &Arc<Life>) -> io::Result<()> {
 fn stop(life: &Life, code: CloseCode) {
     // Before anything else, so that nobody is sent here any more.
     if life.plan.stage.stop() {
-        println!("stopping; a second signal stops at once");
+        say("stopping; a second signal stops at once");
         life.drain(code);
     } else {
-        println!("stopping at once");
+        say("stopping at once");
         life.plan.handle.stop_now();
     }
 }
@@ -45,7 +46,7 @@ fn reload(life: &Life) {
         match tls {
             Some(tls) => secure::reload(tls),
             None if reload.has_file() => {}
-            None => println!("there are no certificates to read again"),
+            None => say("there are no certificates to read again"),
         }
     }
     if life.plan.stage.is_stopping() {

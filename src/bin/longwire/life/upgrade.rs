@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::Life;
 use super::given::{FDS_PER_MESSAGE, TAKE_OVER, Use, VERSION, receive, send_with};
+use crate::say::say;
 
 /// From the start of the new program to its word that it serves.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ impl Life {
         match await_ready(&channel, &mut child) {
             Ok(()) => {
                 let pid = child.id();
-                println!("process {pid} takes over; draining");
+                say(format_args!("process {pid} takes over; draining"));
                 self.leave(pid);
                 Ok(pid)
             }
