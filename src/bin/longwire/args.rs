@@ -97,7 +97,12 @@ impl Command {
         match self {
             Self::Serve(args) => Some(&mut args.server),
             Self::Echo(args) => Some(args),
-            _ => None,
+            Self::Upgrade(_)
+            | Self::Config(_)
+            | Self::Doctor(_)
+            | Self::Tap(_)
+            | Self::Man(_)
+            | Self::Completions(_) => None,
         }
     }
 }

@@ -67,7 +67,12 @@ fn of_command(command: &Command) -> Vec<String> {
             outcomes.push(of_server(&args.server, command));
         }
         Command::Echo(args) => outcomes.push(of_server(args, command)),
-        _ => {}
+        Command::Upgrade(_)
+        | Command::Config(_)
+        | Command::Doctor(_)
+        | Command::Tap(_)
+        | Command::Man(_)
+        | Command::Completions(_) => {}
     }
     outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
 }

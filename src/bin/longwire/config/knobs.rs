@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command};
 /// Flags that are no settings.
 const NOT_SET: [&str; 3] = ["help", "version", "config"];
 /// What stands in front of the name of a variable.
-const VARIABLE_PREFIX: &str = "LONGWIRE_";
+pub(super) const VARIABLE_PREFIX: &str = "LONGWIRE_";
 /// Further away than this share of its length, another name is not what was meant.
 const NEAR_SHARE: usize = 3;
 

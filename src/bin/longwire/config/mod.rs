@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::Args;
 use file::Text;
-use knobs::Knob;
+use knobs::{Knob, VARIABLE_PREFIX};
 use layers::{Layers, Settled, Typed};
 use setting::{Setting, Source};
 
@@ -27,6 +27,9 @@ pub(crate) use report::run;
 
 /// Names the file if no flag does.
 const FILE_VARIABLE: &str = "LONGWIRE_CONFIG";
+/// Variables of ours that are no settings: the unit has flags in the second, and an upgrade uses the
+/// third.
+const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "LONGWIRE_FLAGS", "LONGWIRE_TAKE_OVER"];
 
 /// A command and all that it was told.
 #[derive(Clone, Debug)]
@@ -96,7 +99,8 @@ impl Configured {
         };
         faults.extend(more);
         faults.sort();
-        let warnings = Vec::new();
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let warnings = misspelt(names, &Knob::all(&line, "serve"));
         let layers = Some(layers);
         let mut configured = Self { args, warnings, settings, layers, file, words };
         if is_public {
@@ -153,6 +157,21 @@ impl From<Vec<Fault>> for Refusal {
     }
 }
 
+/// Variables that look like misspelt ones of ours. Others may be there for reasons of their own, as
+/// those by which Kubernetes tells of a service of our name.
+fn misspelt(names: impl Iterator<Item = String>, knobs: &[Knob]) -> Vec<String> {
+    let warning = |name: String| {
+        let key = name.strip_prefix(VARIABLE_PREFIX)?.to_ascii_lowercase();
+        let is_known = OTHER_VARIABLES.contains(&name.as_str());
+        if is_known || knobs.iter().any(|knob| knob.key == key) {
+            return None;
+        }
+        let meant = knobs::nearest(&key, knobs)?.to_ascii_uppercase();
+        Some(format!("{name} is no variable of longwire; did you mean {VARIABLE_PREFIX}{meant}?"))
+    };
+    names.filter_map(warning).collect()
+}
+
 /// An empty name is none: so a variable is taken back where it cannot be unset.
 fn named_by_variable() -> Option<PathBuf> {
     std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
@@ -160,4 +179,23 @@ fn named_by_variable() -> Option<PathBuf> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
     Refusal::Unreadable(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_variables_are_told_and_those_of_others_are_not() {
+        let knobs = Knob::all(&Args::command(), "serve");
+        let warnings = |names: &[&str]| misspelt(names.iter().map(|&n| n.to_owned()), &knobs);
+        let fine = ["LONGWIRE_CONNS_MAX", "LONGWIRE_FLAGS", "LONGWIRE_CONFIG", "CONN_MAX", "HOME"];
+        assert!(warnings(&fine).is_empty());
+        let kubernetes = ["LONGWIRE_PORT", "LONGWIRE_SERVICE_HOST", "LONGWIRE_PORT_9001_TCP_ADDR"];
+        assert_eq!(warnings(&kubernetes), Vec::<String>::new());
+        assert_eq!(
+            warnings(&["LONGWIRE_CONN_MAX"]),
+            ["LONGWIRE_CONN_MAX is no variable of longwire; did you mean LONGWIRE_CONNS_MAX?"]
+        );
+    }
 }

@@ -16,7 +16,7 @@ pub(super) struct Verdict {
     pub(super) wish: Wish,
     /// Whether the wish was one, or what there is memory for.
     pub(super) asked: bool,
-    /// Memory that as many take while they are idle.
+    /// Memory that as many take while they are idle, of the server that was judged.
     pub(super) taken_bytes: u64,
     pub(super) obstacles: Vec<Obstacle>,
     /// How to start it when nothing is in the way any more; none if that cannot be brought about.
@@ -58,7 +58,7 @@ impl Verdict {
             obstacles.extend(obstacle(machine, then, &later, wish, only));
         }
         obstacles.sort_by_key(|obstacle| obstacle.holds);
-        let taken_bytes = taken_bytes(machine, then, wish.conns, tls);
+        let taken_bytes = taken_bytes(machine, start, wish.conns, tls);
         let can_be = obstacles.iter().all(|obstacle| obstacle.mend.possible);
         Self {
             start,
