@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::buf::PoolConfig;
 use crate::error::Error;
@@ -16,7 +17,7 @@ use crate::policy::{FlowLimits, Limits, Origins, RateMode, Ticks};
 use crate::tls::Tls;
 use crate::worker::{Access, Door};
 
-use super::{Builder, Entrance};
+use super::{Builder, Durations, Entrance};
 
 /// Descriptors a process needs beside its connections and those of its workers.
 const DESCRIPTORS_RESERVED: usize = 64;
@@ -71,6 +72,7 @@ impl Builder {
         limits.timeouts.pong = Ticks::at_least(self.timeouts.pong);
         limits.timeouts.idle = self.timeouts.idle.map(Ticks::at_least);
         limits.timeouts.message = Ticks::at_least(self.timeouts.message);
+        self.timeouts.check()?;
         at_least("message_bytes_max", limits.message_bytes_max, 125)?;
         at_least("frame_bytes_max", limits.frame_bytes_max, 125)?;
         at_least("request_line_bytes_max", limits.head.request_line_bytes_max, 16)?;
@@ -242,6 +244,26 @@ impl Builder {
             )));
         }
         Ok(conns)
+    }
+}
+
+impl Durations {
+    /// No time at all would end each connection at once.
+    fn check(&self) -> Result<(), Error> {
+        let times = [
+            ("handshake_timeout", Some(self.handshake)),
+            ("tls_handshake_timeout", Some(self.tls_handshake)),
+            ("write_stall_timeout", Some(self.write_stall)),
+            ("ping_interval", self.ping_interval),
+            ("pong_timeout", Some(self.pong)),
+            ("idle_timeout", self.idle),
+            ("lifetime_max", self.lifetime),
+            ("message_timeout", Some(self.message)),
+        ];
+        match times.into_iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
+            Some((name, _)) => Err(Error::Misuse(format!("{name} is 0; it must be longer"))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -104,8 +104,8 @@ fn log(record: &CloseRecord, unlogged_count: u64) {
         detail = %record.cause,
         errno = record.os_error,
         queued_bytes = record.queued_bytes,
-        round_trip_us = record.round_trip.map(|span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
-        age_ms = u64::try_from(record.age.as_millis()).unwrap_or(u64::MAX),
+        round_trip_seconds = record.round_trip.map(|span| span.as_secs_f64()),
+        age_seconds = record.age.as_secs_f64(),
         reason = record.reason,
         unlogged_count,
         "closed"

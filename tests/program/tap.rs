@@ -247,7 +247,7 @@ fn tap_says_what_is_wrong() {
     expect_refusal(tap(&["--addr", "localhost"]), &["--addr"]);
     expect_refusal(tap(&[]), &["--conn"]);
     expect_refusal(tap(&["--conn", "1", "--topic", "a"]), &["--conn", "--topic"]);
-    expect_refusal(longwire(&["tap", "--conn", "1", "--admin", "127.0.0.1:1"]), &["http://"]);
+    expect_refusal(longwire(&["tap", "--conn", "1", "--admin", "127.0.0.1"]), &["http://"]);
     let nowhere = longwire(&["tap", "--conn", "1", "--admin", "http://127.0.0.1:1"]);
     expect_refusal(nowhere, &["http://127.0.0.1:1", "longwire serve"]);
     let mut wrong_topic = tap(&["--topic", "a b"]);

@@ -264,10 +264,27 @@ fn time(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
+/// A filter of the log. A word that is no level is the name of a part to log, of which there are few: any
+/// other is a slip that would log nothing at all.
 fn filter(text: &str) -> Result<String, String> {
-    let advice = "give error, warn, info, debug, trace, or a filter such as longwire=debug";
-    EnvFilter::try_new(text).map_err(|_| advice.to_owned())?;
-    Ok(text.to_owned())
+    const ADVICE: &str = "give error, warn, info, debug, trace, or a filter such as longwire=debug";
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const PARTS: [&str; 2] = ["longwire", "closes"];
+    let is_known = |word: &str| {
+        LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+            || PARTS.contains(&word)
+            || word.contains(['=', ':', '['])
+    };
+    if let Some(word) = text.split(',').map(str::trim).find(|word| !is_known(word)) {
+        return Err(format!("`{word}` is no level; {ADVICE}"));
+    }
+    let mut parts = text.split(',').filter_map(|word| Some(word.split_once('=')?.0.trim()));
+    let near =
+        |part: &str| PARTS.iter().find(|own| matches!(strsim::levenshtein(own, part), 1..=2));
+    if let Some((part, own)) = parts.find_map(|part| Some((part, near(part)?))) {
+        return Err(format!("`{part}` is no part of the log; did you mean `{own}`?"));
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| ADVICE.to_owned())
 }
 
 fn mode(text: &str) -> Result<u32, String> {
@@ -320,5 +337,17 @@ mod tests {
         assert!(time("30").is_err());
         assert!(time("s").is_err());
         assert_eq!(maybe_time("none"), Ok(MaybeTime(None)));
+    }
+
+    #[test]
+    fn filters_of_the_log_that_would_log_nothing_are_refused() {
+        for fine in
+            ["info", "OFF", "info,closes=debug", "longwire=debug", "warn,rustls=info", "closes"]
+        {
+            assert_eq!(filter(fine), Ok(fine.to_owned()));
+        }
+        for wrong in ["", "inof", "info,", "info,closed=debug", "longwires=info", "longwire=loud"] {
+            assert!(filter(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -86,7 +86,11 @@ fn ask(args: &TapArgs) -> Result<BufReader<TcpStream>, String> {
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     let why = answer["error"].as_str().unwrap_or("it says no more");
     Err(match status {
+        401 if std::env::var_os("LONGWIRE_ADMIN_TOKEN").is_some() => {
+            "the token in LONGWIRE_ADMIN_TOKEN is not the server's --admin-token".to_owned()
+        }
         401 => "the server wants a token: set LONGWIRE_ADMIN_TOKEN to its --admin-token".to_owned(),
+        404 => format!("{} is no administration port of `longwire serve`", args.admin),
         _ => format!("{} answers with {status}: {why}", args.admin),
     })
 }
@@ -94,7 +98,7 @@ fn ask(args: &TapArgs) -> Result<BufReader<TcpStream>, String> {
 /// Host and port of the URL.
 fn place(url: &str) -> Result<String, String> {
     let advice = || format!("--admin {url}: give http://HOST:PORT, as `longwire serve` says it");
-    let rest = url.strip_prefix("http://").ok_or_else(advice)?;
+    let rest = url.strip_prefix("http://").unwrap_or(url);
     let place = rest.strip_suffix('/').unwrap_or(rest);
     let is_plain = place.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
@@ -196,14 +200,14 @@ mod tests {
     fn url_has_a_host_and_a_port() {
         assert_eq!(place("http://127.0.0.1:9002/"), Ok("127.0.0.1:9002".to_owned()));
         assert_eq!(place("http://[::1]:9002"), Ok("[::1]:9002".to_owned()));
-        for wrong in [
-            "127.0.0.1:9002",
-            "https://a:1",
-            "http://a",
-            "http://a:b",
-            "http://a:1/x",
-            "http://a b:1",
-        ] {
+        assert_eq!(
+            place("127.0.0.1:9002"),
+            Ok("127.0.0.1:9002".to_owned()),
+            "as `serve --admin` has it"
+        );
+        for wrong in
+            ["127.0.0.1", "https://a:1", "http://a", "http://a:b", "http://a:1/x", "http://a b:1"]
+        {
             assert!(place(wrong).is_err(), "{wrong}");
         }
     }

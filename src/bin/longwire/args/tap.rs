@@ -35,7 +35,7 @@ pub(crate) struct TapArgs {
     #[arg(long)]
     pub(crate) payload: bool,
     /// Stop after so many frames.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Write the lines of the server as they are, an object of JSON each.
     #[arg(long)]

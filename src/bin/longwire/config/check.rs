@@ -1,10 +1,10 @@
 //! What only a start would find out: whether settings make sense together and on this machine, and
 //! whether the files that they name can be used. Nothing is opened for others.
 
-use longwire::Error;
+use longwire::{Error, ListenAddr};
 
 use crate::admin;
-use crate::args::{Command, ServeArgs, ServerArgs};
+use crate::args::{AdminAddr, Command, ServeArgs, ServerArgs};
 use crate::broker::Broker;
 use crate::topic::TopicRules;
 use crate::{launch, limits, secure};
@@ -64,9 +64,9 @@ fn of_command(command: &Command) -> Vec<String> {
     match command {
         Command::Serve(args) => {
             outcomes.extend(of_serve(args));
-            outcomes.push(of_server(&args.server, command));
+            outcomes.extend(of_server(&args.server, command));
         }
-        Command::Echo(args) => outcomes.push(of_server(args, command)),
+        Command::Echo(args) => outcomes.extend(of_server(args, command)),
         Command::Upgrade(_)
         | Command::Config(_)
         | Command::Doctor(_)
@@ -77,15 +77,33 @@ fn of_command(command: &Command) -> Vec<String> {
     outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
 }
 
-fn of_serve(args: &ServeArgs) -> [Result<(), Error>; 3] {
+fn of_serve(args: &ServeArgs) -> [Result<(), Error>; 4] {
     [
+        own_port(args),
         TopicRules::new(&args.topics).map(drop),
         admin::check(&args.admin),
         Broker::new(&args.broker).map(drop),
     ]
 }
 
-fn of_server(args: &ServerArgs, command: &Command) -> Result<(), Error> {
-    let tls = secure::tls(&args.tls)?;
-    launch::builder_of(command, tls.as_ref())?.check()
+/// Certificates, and all else without them if they are of no use.
+fn of_server(args: &ServerArgs, command: &Command) -> [Result<(), Error>; 2] {
+    let (tls, secured) = match secure::tls(&args.tls) {
+        Ok(tls) => (tls, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let builder = launch::builder_of(command, tls.as_ref());
+    [secured, builder.and_then(|builder| builder.check())]
+}
+
+/// Clients and administration do not share a port.
+fn own_port(args: &ServeArgs) -> Result<(), Error> {
+    let AdminAddr::Tcp(admin) = args.admin.addr else { return Ok(()) };
+    let mut taken = args.server.listen.iter().chain(&args.server.tls.listen_tls);
+    if admin.port() == 0 || !taken.any(|addr| *addr == ListenAddr::Tcp(admin)) {
+        return Ok(());
+    }
+    Err(Error::Misuse(format!(
+        "admin is {admin}, where clients connect; give it a port of its own"
+    )))
 }

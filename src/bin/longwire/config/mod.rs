@@ -131,9 +131,11 @@ impl Configured {
         };
         let named = words.find_map(|word| in_file().find(|setting| setting.key == word));
         let mut quoted = complaint.split('`').skip(1).step_by(2);
-        named
+        // A place is the surer sign: what is said of it may have the name of another setting in it.
+        let place = in_file().find(|setting| setting.names_place_of(complaint));
+        place
+            .or(named)
             .or_else(|| quoted.find_map(|value| in_file().find(|setting| setting.is(value))))
-            .or_else(|| in_file().find(|setting| setting.names_file_of(complaint)))
     }
 
     fn warn_of_secrets(&mut self) {

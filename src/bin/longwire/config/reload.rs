@@ -100,13 +100,14 @@ impl Reload {
         match self.take_up(handle) {
             Ok(Outcome { changed, needs_restart }) => {
                 let file = file.display();
-                if changed.is_empty() {
-                    tracing::info!("{file}: nothing has changed");
-                } else {
-                    tracing::info!("{file}: {}", changed.join(", "));
+                match (changed.is_empty(), needs_restart.is_empty()) {
+                    (true, true) => tracing::info!("{file}: nothing has changed"),
+                    (true, false) => {}
+                    (false, _) => tracing::info!("{file}: {}", changed.join(", ")),
                 }
                 if !needs_restart.is_empty() {
-                    tracing::warn!("{file}: only a restart changes {}", needs_restart.join(", "));
+                    let list = needs_restart.join(", ");
+                    tracing::warn!("{file}: only a restart, or an upgrade, changes {list}");
                 }
                 true
             }

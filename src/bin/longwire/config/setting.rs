@@ -59,9 +59,11 @@ impl Setting {
         self.values.iter().any(|own| own == value)
     }
 
-    /// Whether it is set to a file that this is about.
-    pub(super) fn names_file_of(&self, complaint: &str) -> bool {
-        self.values.iter().any(|own| own.starts_with('/') && complaint.contains(own.as_str()))
+    /// Whether it is set to a file or an address that this is about.
+    pub(super) fn names_place_of(&self, complaint: &str) -> bool {
+        let is_place = |value: &&String| value.len() > 3 && value.contains(['/', ':', '.']);
+        let mut words = complaint.split([' ', ',', ';']).map(|word| word.trim_end_matches(':'));
+        words.any(|word| self.values.iter().filter(is_place).any(|own| own == word))
     }
 
     /// Whether it is to be known to nobody else.
@@ -81,7 +83,7 @@ impl Setting {
         }
         let values: Vec<String> =
             self.values.iter().map(|value| value.escape_debug().to_string()).collect();
-        if values.is_empty() { "none".to_owned() } else { values.join(",") }
+        if values.is_empty() { "default".to_owned() } else { values.join(",") }
     }
 
     /// As it stands in a file. `None` if it has no value.
