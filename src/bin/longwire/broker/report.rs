@@ -90,16 +90,18 @@ impl Report {
         state.figures.is_up = true;
     }
 
-    /// The link has ended, or did not come to be. True if it had been up.
+    /// The link has ended, or did not come to be. True if that is news: it had been up, or it is the
+    /// first attempt.
     pub(super) fn down(&self, cause: &'static str, why: String) -> bool {
         let mut state = self.state();
         let was_up = std::mem::take(&mut state.figures.is_up);
         if was_up {
             state.since = Instant::now();
         }
+        let is_news = was_up || state.figures.failures.is_empty();
         state.why_down = Some(why);
         *state.figures.failures.entry(cause).or_default() += 1;
-        was_up
+        is_news
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Figures)) {
@@ -185,5 +187,14 @@ mod tests {
         let left = report.gaps(0, usize::MAX);
         assert_eq!(left["gaps"].as_array().unwrap().len(), 1);
         assert_eq!(left["gaps"][0]["node"], "000000000000000a");
+    }
+
+    #[test]
+    fn first_failure_and_each_end_of_a_link_are_news() {
+        let report = Report::new();
+        let down = || report.down("unreachable", "nobody listens".to_owned());
+        assert_eq!([down(), down(), down()], [true, false, false]);
+        report.up();
+        assert_eq!([down(), down()], [true, false]);
     }
 }
