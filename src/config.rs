@@ -168,8 +168,10 @@ impl Builder {
     }
 
     /// The same with the sockets of a server that this one replaces
-    /// ([`Handle::listening_sockets`](crate::Handle::listening_sockets)): they are this server's
-    /// from now on, with the files of Unix sockets.
+    /// ([`Handle::listening_sockets`](crate::Handle::listening_sockets)): they are this server's,
+    /// with the files of Unix sockets, once all its workers have their handlers, and get its
+    /// [`backlog`](Self::backlog) and [`unix_mode`](Self::unix_mode) then. If it fails or is stopped
+    /// before, the other server goes on with them as if nothing had happened.
     pub fn take_over(mut self, sockets: Vec<OwnedFd>) -> Self {
         self.given = sockets.into_iter().map(Arc::new).collect();
         self.given_are_owned = true;

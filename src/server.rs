@@ -8,6 +8,7 @@ use std::hash::BuildHasher as _;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -22,7 +23,8 @@ use crate::io::Driver;
 use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend, DriverSetup};
 use crate::io::epoll::EpollDriver;
-use crate::io::listeners::listen;
+use crate::io::lease::Claim;
+use crate::io::listeners::{LISTENERS_MAX, listen};
 use crate::io::socket::Listener;
 use crate::io::uring::UringDriver;
 use crate::io::wake::Wake;
@@ -67,6 +69,8 @@ pub struct Server {
     backend_reason: String,
     /// Of each worker.
     listeners: Vec<Vec<Place>>,
+    /// To the sockets of a predecessor.
+    claim: Option<Claim>,
     addrs: Vec<ListenAddr>,
     handle: Handle,
     inboxes: Inboxes,
@@ -77,6 +81,14 @@ pub struct Server {
 struct Place {
     entrance: usize,
     listener: Listener,
+}
+
+/// Where a server listens.
+struct Listening {
+    /// Of each worker.
+    listeners: Vec<Vec<Place>>,
+    addrs: Vec<ListenAddr>,
+    claim: Option<Claim>,
 }
 
 /// Closes the inboxes of all workers when the server has ended, or is dropped before it runs: a
@@ -101,11 +113,21 @@ impl Builder {
     pub fn build(mut self) -> Result<Server, Error> {
         let checked = self.checked()?;
         let (backend, backend_reason) = self.chosen_backend()?;
-        let (listeners, addrs) = self.listen_all(&checked)?;
+        let Listening { listeners, addrs, claim } = self.listen_all(&checked)?;
         let handle = Handle::new(&checked, &self, &listeners)?;
         let inboxes = Inboxes(Arc::clone(&handle.inner.shared.exchange));
         let builder = self;
-        Ok(Server { checked, builder, backend, backend_reason, listeners, addrs, handle, inboxes })
+        Ok(Server {
+            checked,
+            builder,
+            backend,
+            backend_reason,
+            listeners,
+            claim,
+            addrs,
+            handle,
+            inboxes,
+        })
     }
 
     /// Builds the server and runs it: [`build`](Self::build), then [`Server::run`].
@@ -121,14 +143,11 @@ impl Builder {
         self.build()?.run(handlers)
     }
 
-    /// The listeners of each worker, and all addresses.
-    fn listen_all(
-        &mut self,
-        checked: &Checked,
-    ) -> Result<(Vec<Vec<Place>>, Vec<ListenAddr>), Error> {
+    fn listen_all(&mut self, checked: &Checked) -> Result<Listening, Error> {
         let mut of_workers: Vec<Vec<Place>> = checked.cores.iter().map(|_| Vec::new()).collect();
         let mut addrs = Vec::new();
         let mut given = self.take_given();
+        let mut claim = self.claim_to(&given);
         let patience = Instant::now() + PREDECESSOR_TIME_MAX;
         for (entrance, Entrance { addr, .. }) in checked.entrances.iter().enumerate() {
             let fault = |source| Error::Listen { addr: addr.clone(), source };
@@ -149,7 +168,19 @@ impl Builder {
             let count = given.sockets.len();
             tracing::warn!("{count} sockets are at no address that is listened on, and are closed");
         }
-        Ok((of_workers, addrs))
+        for places in &of_workers {
+            if places.len() > LISTENERS_MAX {
+                return Err(Error::Misuse(format!(
+                    "there are {} sockets for each worker to accept from, and {LISTENERS_MAX} are the \
+                     most; use more workers, or fewer sockets",
+                    places.len()
+                )));
+            }
+            if let Some(claim) = &mut claim {
+                places.iter().for_each(|place| claim.add(&place.listener));
+            }
+        }
+        Ok(Listening { listeners: of_workers, addrs, claim })
     }
 
     /// Opens listeners. The kernel takes apart what a killed server has left on a thread of its
@@ -192,7 +223,18 @@ impl Server {
         H: Handler,
         F: Fn(usize) -> H + Send + Sync,
     {
-        let Self { checked, builder, backend, listeners, handle, inboxes: _inboxes, .. } = self;
+        let Self { checked, builder, backend, listeners, claim, handle, inboxes: _inboxes, .. } =
+            self;
+        let waiting_count = AtomicUsize::new(checked.cores.len());
+        let handlers = |worker| {
+            let handler = handlers(worker);
+            let is_last = waiting_count.fetch_sub(1, Ordering::AcqRel) == 1;
+            // One that was told to stop first leaves the sockets to who has lent them.
+            if let (true, Some(claim)) = (is_last && !handle.is_stopping(), &claim) {
+                claim.make();
+            }
+            handler
+        };
         let entrances: Vec<Vec<usize>> = listeners
             .iter()
             .map(|places| places.iter().map(|place| place.entrance).collect())
@@ -492,6 +534,10 @@ impl Handle {
     fn post(&self, worker: usize, entrances: &[usize], checked: &Checked) -> Post {
         let doors = entrances.iter().map(|entrance| checked.door(*entrance)).collect();
         Post { number: worker, metrics: Arc::clone(&self.inner.metrics[worker]), doors }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.inner.shared.stop.is_given()
     }
 
     fn order(&self, order: StopOrder) {

@@ -9,6 +9,7 @@ use crate::buf::PoolConfig;
 use crate::error::Error;
 use crate::io::addr::ListenAddr;
 use crate::io::backend::{self, Backend};
+use crate::io::lease::{Claim, Lease};
 use crate::io::listeners::{Given, ListenOptions};
 use crate::io::{affinity, memory_limit};
 use crate::policy::admission::{HandshakeRate, PerAddress};
@@ -209,7 +210,12 @@ impl Builder {
 
     /// The sockets that listen already.
     pub(crate) fn take_given(&mut self) -> Given {
-        Given { sockets: std::mem::take(&mut self.given), owned: self.given_are_owned }
+        Given { sockets: std::mem::take(&mut self.given), lease: Lease::lent() }
+    }
+
+    /// What is to be done to them once the server serves, if they are to be its own.
+    pub(crate) fn claim_to(&self, given: &Given) -> Option<Claim> {
+        self.given_are_owned.then(|| Claim::new(given.lease.clone(), self.listen_options()))
     }
 
     /// How to listen there.

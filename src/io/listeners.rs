@@ -14,6 +14,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::addr::ListenAddr;
+use super::lease::Lease;
 use super::socket::{self, Listener};
 use super::unix;
 
@@ -29,12 +30,18 @@ pub(crate) struct ListenOptions {
     pub(crate) unix_mode: Option<u32>,
 }
 
+impl ListenOptions {
+    /// The backlog as the kernel wants it.
+    pub(super) fn backlog(&self) -> i32 {
+        i32::try_from(self.backlog).unwrap_or(i32::MAX)
+    }
+}
+
 /// Sockets that listen already, made by whoever started this process.
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) sockets: Vec<Arc<OwnedFd>>,
-    /// Socket files are this process's to remove.
-    pub(crate) owned: bool,
+    pub(crate) lease: Lease,
 }
 
 impl Given {
@@ -53,7 +60,7 @@ impl Given {
             if bound == wanted { sockets.push(socket) } else { others.push(socket) }
         }
         self.sockets = others;
-        Ok(Self { sockets, owned: self.owned })
+        Ok(Self { sockets, lease: self.lease.clone() })
     }
 
     /// Listeners of each worker. One that is given more sockets than there are workers has all of
@@ -69,7 +76,7 @@ impl Given {
         let mut of_workers: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let count = self.sockets.len();
         for (number, socket) in self.sockets.into_iter().enumerate() {
-            of_workers[number % workers].push(Listener::adopt(socket, self.owned)?);
+            of_workers[number % workers].push(Listener::adopt(socket, self.lease.clone())?);
         }
         for worker in count..workers {
             let model = &mut of_workers[worker % count][0];
@@ -98,7 +105,7 @@ pub(crate) fn listen(
     options: ListenOptions,
     workers: usize,
 ) -> io::Result<(Vec<Listener>, ListenAddr)> {
-    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    let backlog = options.backlog();
     let mut first = match addr {
         ListenAddr::Tcp(addr) => {
             let mut addr = *addr;
@@ -303,7 +310,7 @@ mod tests {
         let ListenAddr::Tcp(addr) = ListenAddr::of(&first).unwrap() else { panic!("it is TCP") };
         let mut sockets = vec![first];
         sockets.extend((1..count).map(|_| socket::listen(addr, 16).unwrap().socket_now()));
-        (Given { sockets, owned: true }, addr.into())
+        (Given { sockets, lease: Lease::lent() }, addr.into())
     }
 
     fn counts(listeners: &[Vec<Listener>]) -> Vec<usize> {
@@ -339,7 +346,7 @@ mod tests {
     fn sockets_are_found_by_their_address_and_by_port_0() {
         let ((one, addr), (two, other)) = (given(2, true), given(1, true));
         let sockets = one.sockets.into_iter().chain(two.sockets).collect();
-        let mut all = Given { sockets, owned: false };
+        let mut all = Given { sockets, lease: Lease::lent() };
         assert_eq!(all.take(&([127, 0, 0, 1], 1).into()).unwrap().sockets.len(), 0);
         let found = all.take(&([127, 0, 0, 1], 0).into()).unwrap();
         assert_eq!(found.sockets.len(), 2, "all at the first port there is");
@@ -351,7 +358,7 @@ mod tests {
     #[test]
     fn what_does_not_listen_is_not_taken() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        let mut given = Given { sockets: vec![Arc::new(file.into())], owned: true };
+        let mut given = Given { sockets: vec![Arc::new(file.into())], lease: Lease::lent() };
         assert!(given.take(&([127, 0, 0, 1], 0).into()).is_err());
     }
 

@@ -30,6 +30,7 @@ pub(crate) mod affinity;
 pub(crate) mod backend;
 pub(crate) mod epoll;
 pub(crate) mod heap;
+pub(crate) mod lease;
 pub(crate) mod listeners;
 pub(crate) mod memory_limit;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 
 use super::addr::{PeerAddr, UnixCredentials};
+use super::lease::Lease;
 use super::unix::SocketFile;
 
 /// A listening socket.
@@ -26,8 +27,8 @@ pub(crate) struct Listener {
     fd: Arc<OwnedFd>,
     /// Other workers may accept from the same socket.
     is_shared: bool,
-    /// Who made it goes on with it when this process ends.
-    is_lent: bool,
+    /// Who made it may go on with it when this process ends.
+    lease: Lease,
 }
 
 /// Listens at `addr`, together with every other listener at the same address: the kernel spreads
@@ -38,7 +39,8 @@ pub(crate) fn listen(addr: SocketAddr, backlog: u32) -> io::Result<Listener> {
     set_inherited_options(&SockRef::from(&socket))?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(Listener { file: None, fd: Arc::new(socket.into()), is_shared: false, is_lent: false })
+    let fd = Arc::new(socket.into());
+    Ok(Listener { file: None, fd, is_shared: false, lease: Lease::none() })
 }
 
 /// Options that accepted sockets have from the one that listens.
@@ -57,37 +59,41 @@ pub(crate) fn ensure_free(addr: SocketAddr) -> io::Result<()> {
 impl Listener {
     /// A Unix socket that listens, and the file by which it is found, if any.
     pub(super) fn unix(fd: OwnedFd, file: Option<Arc<SocketFile>>) -> Self {
-        Self { file, fd: Arc::new(fd), is_shared: true, is_lent: false }
+        Self { file, fd: Arc::new(fd), is_shared: true, lease: Lease::none() }
     }
 
-    /// A socket that listens already, made by another process. A socket file is removed at the end
-    /// if it is `owned`.
-    pub(super) fn adopt(fd: Arc<OwnedFd>, owned: bool) -> io::Result<Self> {
+    /// A socket that listens already, made by another process.
+    pub(super) fn adopt(fd: Arc<OwnedFd>, lease: Lease) -> io::Result<Self> {
         let socket = SockRef::from(&fd);
         socket.set_nonblocking(true)?;
         socket.set_cloexec(true)?;
         let addr = socket.local_addr()?;
         if addr.as_socket().is_some() {
             set_inherited_options(&socket)?;
-            let listener = Self { file: None, fd, is_shared: false, is_lent: !owned };
+            let listener = Self { file: None, fd, is_shared: false, lease };
             listener.await_first_bytes()?;
             return Ok(listener);
         }
-        let path = addr.as_pathname().filter(|_| owned);
-        let file = path.map(SocketFile::of).transpose()?.map(Arc::new);
-        Ok(Self { file, fd, is_shared: true, is_lent: !owned })
+        // Without its file nobody finds it any more, but those who wait are served.
+        let file = addr.as_pathname().and_then(|path| SocketFile::of(path, lease.clone()).ok());
+        Ok(Self { file: file.map(Arc::new), fd, is_shared: true, lease })
     }
 
     /// The same socket for another worker.
     pub(super) fn share(&mut self) -> Self {
         self.is_shared = true;
         let (file, fd) = (self.file.clone(), Arc::clone(&self.fd));
-        Self { file, fd, is_shared: true, is_lent: self.is_lent }
+        Self { file, fd, is_shared: true, lease: self.lease.clone() }
     }
 
     /// Whether it must stay as it is when this process stops listening.
     pub(super) fn is_lent(&self) -> bool {
-        self.is_lent
+        self.lease.is_lent()
+    }
+
+    /// The file by which it is found.
+    pub(super) fn file(&self) -> Option<&Arc<SocketFile>> {
+        self.file.as_ref()
     }
 
     /// Whether further sockets may listen at the same address.

@@ -18,6 +18,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::lease::Lease;
+
 /// How often, and after what time, the lock of a folder is tried again.
 const LOCK_ATTEMPTS_MAX: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -28,6 +30,7 @@ pub(super) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    lease: Lease,
     /// Another process goes on with the socket, and removes the file when it is done.
     is_kept: AtomicBool,
 }
@@ -53,7 +56,7 @@ pub(super) fn listen_at(
         }
         bound => bound?,
     }
-    let file = SocketFile::of(path)?;
+    let file = SocketFile::of(path, Lease::none())?;
     if let Some(mode) = mode {
         // Nobody can connect before the socket listens, so nobody profits from the old mode.
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
@@ -72,16 +75,27 @@ pub(super) fn listen_abstract(name: &str, backlog: i32) -> io::Result<Socket> {
 }
 
 impl SocketFile {
-    /// The file that is there now, of a socket that is open.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+    /// The file that is there now, of a socket that is open. As long as it is lent, another process
+    /// removes it.
+    pub(super) fn of(path: &Path, lease: Lease) -> io::Result<Self> {
         let found = fs::symlink_metadata(path)?;
         let (path, is_kept) = (path.to_owned(), AtomicBool::new(false));
-        Ok(Self { path, device: found.dev(), inode: found.ino(), is_kept })
+        Ok(Self { path, device: found.dev(), inode: found.ino(), lease, is_kept })
     }
 
     /// It is no longer this process that removes it.
     pub(super) fn keep(&self) {
         self.is_kept.store(true, Ordering::Release);
+    }
+
+    /// Changes its permissions, if it is still the same.
+    pub(super) fn set_mode(&self, mode: u32) {
+        let _lock = lock_folder(&self.path);
+        if self.is_still_there()
+            && let Err(error) = fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the socket file keeps its mode");
+        }
     }
 
     fn is_still_there(&self) -> bool {
@@ -92,7 +106,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_kept.load(Ordering::Acquire) {
+        if self.is_kept.load(Ordering::Acquire) || self.lease.is_lent() {
             return;
         }
         let _lock = lock_folder(&self.path);

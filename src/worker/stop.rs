@@ -69,8 +69,13 @@ impl StopSwitch {
         self.given.store(true, Ordering::Release);
     }
 
+    /// Whether the workers were told to stop.
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Acquire)
+    }
+
     fn order(&self) -> Option<StopOrder> {
-        if !self.given.load(Ordering::Acquire) {
+        if !self.is_given() {
             return None;
         }
         *self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

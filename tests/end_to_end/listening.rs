@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use longwire::{Backend, BackendChoice, Builder, Error, ListenAddr, Server};
+use socket2::{Domain, Socket, Type};
 
-use crate::app::Event;
+use crate::app::{App, Event};
 use crate::client::{Client, REQUEST};
 use crate::server::{Running, builder, on_every_backend, usable_cores};
 
@@ -356,4 +357,55 @@ fn server_of_unix_sockets_alone_has_no_tcp_address() {
         Server::builder().listen(path.addr()).backend(BackendChoice::Epoll).build().unwrap();
     assert_eq!(server.local_addr(), None);
     assert_eq!(server.local_addrs(), [path.addr()]);
+}
+
+/// Whatever keeps it from serving: it fails before it runs, or is stopped before its workers are up.
+#[test]
+fn lc02_successor_that_does_not_come_to_serve_leaves_the_sockets_to_its_predecessor() {
+    on_every_backend(|backend| {
+        let path = SocketPath::new();
+        let running = Running::start_with(backend, builder(backend).listen(path.addr()));
+        let successor = || {
+            let sockets = running.handle.listening_sockets().unwrap();
+            assert_eq!(sockets.len(), 2);
+            builder(backend).listen(path.addr()).take_over(sockets).build().unwrap()
+        };
+        let served = |when: &str| {
+            assert!(path.0.exists(), "{when}");
+            path.open().echo(when);
+            Client::open(running.addr).echo(when);
+        };
+        drop(successor());
+        served("after one that never ran");
+        let stopped = successor();
+        stopped.handle().stop_now();
+        stopped.run(|_| App { worker: 0, calls: std::sync::mpsc::channel().0 }).unwrap();
+        served("after one that was stopped before it served");
+    });
+}
+
+#[test]
+fn more_sockets_than_a_worker_can_tell_apart_are_an_error() {
+    let sockets = || {
+        let first = reusable(([127, 0, 0, 1], 0).into());
+        let addr = first.local_addr().unwrap();
+        let others = (1..257).map(|_| reusable(addr));
+        std::iter::once(first).chain(others).map(Into::into).collect::<Vec<_>>()
+    };
+    let one = || builder(BackendChoice::Epoll);
+    for builder in [one().inherit(sockets()), one().take_over(sockets())] {
+        let text = refusal(builder);
+        assert!(text.contains("257 sockets") && text.contains("more workers"), "{text}");
+    }
+    let two = Server::builder().listen(([127, 0, 0, 1], 0).into()).workers(2);
+    two.backend(BackendChoice::Epoll).inherit(sockets()).build().unwrap();
+}
+
+/// A listener that permits others at its address.
+fn reusable(addr: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&addr.into()).unwrap();
+    socket.listen(16).unwrap();
+    socket.into()
 }

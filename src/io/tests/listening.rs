@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::rig::{Knobs, Make, Rig, name, on_every_driver, token};
 use crate::io::addr::{ListenAddr, PeerAddr};
+use crate::io::lease::Lease;
 use crate::io::listeners::{ListenOptions, listen};
 use crate::io::socket::Listener;
 use crate::io::unix::tests::Folder;
@@ -111,7 +112,7 @@ fn lc02_released_listeners_go_on_for_who_has_them<D: Driver>(make: Make<D>) {
     let _peers = (TcpStream::connect(addr).unwrap(), connect(&path));
     rig.assert_silent();
     for socket in theirs {
-        let listener = Listener::adopt(socket, true).unwrap();
+        let listener = Listener::adopt(socket, Lease::none()).unwrap();
         let accepted = loop {
             match listener.accept().unwrap() {
                 Some(accepted) => break accepted,
@@ -130,7 +131,7 @@ fn lc02_peer_that_has_woken_who_lets_go_is_accepted<D: Driver>(make: Make<D>) {
     for _ in 0..20 {
         let (listener, addr) = tcp();
         let socket = listener.socket().upgrade().unwrap();
-        let theirs = Listener::adopt(socket, true).unwrap();
+        let theirs = Listener::adopt(socket, Lease::none()).unwrap();
         let Some(mut old) = Rig::listening(make, Knobs::default(), vec![listener]) else { return };
         assert!(!accepts(&mut old, &mut 0));
         let Some(mut new) = Rig::listening(make, Knobs::default(), vec![theirs]) else { return };
