@@ -318,10 +318,18 @@ fn lc03_file_that_cannot_be_read_is_said() {
     let folder = std::env::temp_dir();
     let noise = File::new("conns_max = 5\n");
     fs::write(noise.path(), b"conns_max = 5\n\n\xff\xfe").unwrap();
+    let long = File::new(&"# long\n".repeat(200_000));
+    let pipe = File::new("");
+    fs::remove_file(pipe.path()).unwrap();
+    let made = Command::new("mkfifo").arg(pipe.path()).status();
+    assert!(made.unwrap().success());
     for (file, word) in [
         ("/nope/longwire.toml", "No such file"),
-        (folder.to_str().unwrap(), "directory"),
-        ("/dev/zero", "longer than 1 MiB"),
+        (folder.to_str().unwrap(), "no regular file"),
+        ("/dev/zero", "no regular file"),
+        // Nobody writes into it, and nobody waits for that.
+        (pipe.path(), "no regular file"),
+        (long.path(), "longer than 1 MiB"),
         (noise.path(), "line 3 is not UTF-8"),
     ] {
         expect_refusal(longwire(&["config", "check", file]), &[file, word]);

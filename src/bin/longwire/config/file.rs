@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -54,8 +55,14 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let is_public = file.metadata()?.mode() & 0o004 != 0;
+        // To open a pipe waits for who writes into it, which may be nobody.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let is_public = found.mode() & 0o004 != 0;
         let mut bytes = Vec::new();
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
