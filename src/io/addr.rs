@@ -72,6 +72,18 @@ pub struct UnixCredentials {
     pub gid: u32,
 }
 
+impl UnixCredentials {
+    /// Of the process that connected a Unix socket to this one, or that listens where this one has
+    /// connected to.
+    ///
+    /// # Errors
+    ///
+    /// It is no socket.
+    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
+        super::socket::credentials(socket.as_fd())
+    }
+}
+
 impl PeerAddr {
     /// The peer's IP address; none on a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {

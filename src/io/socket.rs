@@ -281,7 +281,7 @@ fn former_peer_of(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<SockAddr> {
 }
 
 /// Who connected to a Unix socket.
-fn credentials(fd: BorrowedFd<'_>) -> io::Result<UnixCredentials> {
+pub(super) fn credentials(fd: BorrowedFd<'_>) -> io::Result<UnixCredentials> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = libc::socklen_t::try_from(size_of_val(&who)).expect("twelve bytes");
     let place = std::ptr::from_mut(&mut who).cast();
