@@ -59,6 +59,8 @@ mod secure;
 mod serve;
 #[path = "program/signals.rs"]
 mod signals;
+#[path = "program/succession.rs"]
+mod succession;
 #[path = "program/systemd.rs"]
 mod systemd;
 #[path = "program/tap.rs"]

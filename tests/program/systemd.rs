@@ -2,10 +2,10 @@
 //! files.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::backends::skip;
 use crate::client::Client;
 use crate::process::{Program, echo_command, longwire, on_every_backend, run, serve_command};
+use crate::upgrading::{Successors, upgrade};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -142,7 +143,7 @@ fn activated(of: &Command, sockets: &[OwnedFd], names: &str) -> Command {
 }
 
 /// A listening socket that a child inherits, at a number that the shell does not use.
-fn inheritable(listener: TcpListener) -> OwnedFd {
+fn inheritable(listener: impl AsFd) -> OwnedFd {
     let fd = rustix::io::fcntl_dupfd_cloexec(listener, 100).unwrap();
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
     fd
@@ -211,6 +212,33 @@ fn socket_of_a_service_manager_may_be_for_tls() {
     assert!(lines.contains(&format!("listening on {plain_addr}")), "{lines:?}");
     assert!(lines.contains(&format!("listening on {secure_addr} (TLS)")), "{lines:?}");
     Client::open(plain_addr).echo("in the clear");
+}
+
+/// Before, it was handed over as one without: the new process took what came there in the clear.
+#[test]
+fn unix_socket_for_tls_is_one_after_an_upgrade_as_well() {
+    let path = std::env::temp_dir().join(format!("longwire-tls-{}.sock", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let (plain, _) = bound("127.0.0.1:0");
+    let secure = inheritable(UnixListener::bind(&path).unwrap());
+    let command = echo_command(&["--workers", "1", "--tls-self-signed"]);
+    let program = Program::start_by(activated(&command, &[plain, secure], "plain:tls"));
+    let line = format!("listening on unix:{} (TLS)", path.display());
+    assert!(program.announcement.contains(&line), "{:?}", program.announcement);
+    let refuses_plain_text = || {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(crate::client::REQUEST.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
+    };
+    refuses_plain_text();
+    let successors = Successors(vec![upgrade(program.pid()).unwrap()]);
+    refuses_plain_text();
+    while program.next_line() != line {}
+    drop(successors);
+    let _ = fs::remove_file(&path);
 }
 
 #[test]

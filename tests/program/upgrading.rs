@@ -102,7 +102,7 @@ fn session(addr: SocketAddr, source: Ipv4Addr) -> Result<(), String> {
 }
 
 /// Processes that are ended with the test.
-struct Successors(Vec<Pid>);
+pub(crate) struct Successors(pub(crate) Vec<Pid>);
 
 impl Drop for Successors {
     fn drop(&mut self) {
@@ -113,7 +113,7 @@ impl Drop for Successors {
 }
 
 /// `longwire upgrade` for this process; the number of the new one, or what it said on standard error.
-fn upgrade(pid: Pid) -> Result<Pid, (Option<i32>, String)> {
+pub(crate) fn upgrade(pid: Pid) -> Result<Pid, (Option<i32>, String)> {
     let output = run(longwire(&["upgrade", "--pid", &pid.as_raw_nonzero().to_string()]));
     if !output.status.success() {
         return Err((output.status.code(), String::from_utf8(output.stderr).unwrap()));
@@ -124,7 +124,7 @@ fn upgrade(pid: Pid) -> Result<Pid, (Option<i32>, String)> {
 }
 
 /// Whether a process has ended, waited for by its parent or not.
-fn is_gone(pid: Pid) -> bool {
+pub(crate) fn is_gone(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.map_or(true, |stat| stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
 }
@@ -184,10 +184,10 @@ fn lc02_upgrades_under_connects_refuse_and_reset_nobody() {
 }
 
 /// A copy of the program that can be replaced; removed with its folder when it is dropped.
-struct Copy(PathBuf);
+pub(crate) struct Copy(pub(crate) PathBuf);
 
 impl Copy {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("longwire-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let copy = Self(folder);
@@ -195,7 +195,7 @@ impl Copy {
         copy
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.join("longwire")
     }
 
@@ -206,14 +206,14 @@ impl Copy {
         fs::rename(new, self.path()).unwrap();
     }
 
-    fn put_script(&self, text: &str) {
+    pub(crate) fn put_script(&self, text: &str) {
         let new = self.0.join("new");
         fs::write(&new, text).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
         fs::rename(new, self.path()).unwrap();
     }
 
-    fn command(&self, of: &Command) -> Command {
+    pub(crate) fn command(&self, of: &Command) -> Command {
         let mut command = Command::new(self.path());
         command.args(of.get_args()).env_remove("LONGWIRE_LOG");
         command
@@ -247,7 +247,7 @@ fn lc02_new_program_that_does_not_start_leaves_the_old_one_serving() {
     assert_eq!(client.read_close().0, 1012);
     Client::open(program.addr).echo("the third is good");
     let (code, stderr) = upgrade(program.pid()).unwrap_err();
-    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("stopping already"), "{stderr}");
     drop(successor);
 }

@@ -50,9 +50,9 @@ impl Launch {
         let tls = secure::tls(&args.tls)?;
         let is_activated = given.is_activated();
         let (builder, predecessor) = given.give(adjust(builder(&args, tls.as_ref())?));
+        let watcher = tls.as_ref().map(secure::watch).transpose()?;
         let server = builder.build()?;
         let reload = Reload::new(configured, &args, tls.clone(), is_activated);
-        let watcher = tls.as_ref().map(secure::watch).transpose()?;
         if args.access.origin.is_empty() && !args.access.allow_any_origin {
             tracing::warn!(
                 "scripts of any site may connect; --origin https://example.org lets in only those \
@@ -83,7 +83,9 @@ impl Launch {
             Some(ListenAddr::Abstract(name)) => format!("--abstract-unix-socket '{name}'"),
             _ => String::new(),
         };
-        format!("in a shell (426 means that it is there):  curl -i {flag} http://localhost/")
+        // Its certificate may be one that it has made itself.
+        let url = if self.is_tls(0) { "-k https://localhost/" } else { "http://localhost/" };
+        format!("in a shell (426 means that it is there):  curl -i {flag} {url}")
     }
 
     /// Serves until a signal stops it.
@@ -100,17 +102,21 @@ impl Launch {
         let tls_places = tls_places.map(|(_, addr)| addr.clone()).collect();
         let Self { server, tls, is_activated, reload, predecessor, _watcher, .. } = self;
         let (handle, stage) = (server.handle(), stage.clone());
-        let serving = stage.clone();
+        let (serving, stopping) = (stage.clone(), handle.clone());
         let life =
             Life::begin(Plan { handle, stage, tls, reload, tls_places, admin, is_activated })?;
         // A worker asks for its handler when it is ready, so the last to ask makes the server ready.
         let waiting_count = AtomicUsize::new(server.cores().len());
         let stats = server.run(|_worker| {
             if waiting_count.fetch_sub(1, Ordering::Relaxed) == 1 {
-                serving.serve();
-                say(&announcement);
-                life.ready();
-                predecessor.tell_ready();
+                if serving.serve() {
+                    say(&announcement);
+                    life.ready();
+                    predecessor.tell_ready();
+                } else {
+                    // Before the server takes the sockets over: who lends them goes on.
+                    stopping.stop_now();
+                }
             }
             handler()
         })?;
@@ -118,12 +124,11 @@ impl Launch {
         Ok(())
     }
 
-    /// Whether the address of this number is one for TLS.
+    /// Whether the address of this number is one for TLS: as `listen` has ordered them.
     fn is_tls(&self, index: usize) -> bool {
-        let all_tls = self.args.tls.listen_tls.is_empty();
-        let first = if all_tls { 0 } else { self.args.listen.len() };
-        let is_tcp = matches!(self.server.local_addrs()[index], ListenAddr::Tcp(_));
-        self.tls.is_some() && index >= first && is_tcp
+        let addr = &self.server.local_addrs()[index];
+        let is_first = index < self.args.listen.len();
+        self.tls.is_some() && if is_first { takes_tls(&self.args, addr) } else { true }
     }
 
     /// What it runs on, and how to try it.
@@ -242,12 +247,9 @@ fn builder(args: &ServerArgs, tls: Option<&Tls>) -> Result<Builder, Error> {
 
 /// Where to listen. With a certificate and no addresses of its own for TLS, all of TCP is for TLS.
 fn listen(mut builder: Builder, args: &ServerArgs, tls: Option<&Tls>) -> Builder {
-    let all_tls = args.tls.listen_tls.is_empty();
     for addr in &args.listen {
         builder = match tls {
-            Some(tls) if all_tls && matches!(addr, ListenAddr::Tcp(_)) => {
-                builder.listen_tls(addr.clone(), tls.clone())
-            }
+            Some(tls) if takes_tls(args, addr) => builder.listen_tls(addr.clone(), tls.clone()),
             Some(_) | None => builder.listen(addr.clone()),
         };
     }
@@ -257,6 +259,11 @@ fn listen(mut builder: Builder, args: &ServerArgs, tls: Option<&Tls>) -> Builder
         }
     }
     builder
+}
+
+/// Whether a certificate is for this address of `--listen` as well.
+fn takes_tls(args: &ServerArgs, addr: &ListenAddr) -> bool {
+    args.tls.listen_tls.is_empty() && matches!(addr, ListenAddr::Tcp(_))
 }
 
 fn compression(args: &DeflateArgs) -> Compression {

@@ -18,13 +18,14 @@ use crate::topic::TopicRules;
 /// Runs the server until a signal stops it.
 pub(crate) fn run(args: &ServeArgs, configured: &Configured) -> Result<(), Error> {
     let rules = Arc::new(TopicRules::new(&args.topics)?);
+    // What may fail comes before the sockets are taken over.
+    let broker = Broker::new(&args.broker)?;
     let mut given = Given::receive()?;
     let door = Door::open(&args.admin, given.take_admin())?;
     let admin_port = door.as_ref().map(Door::socket).transpose()?;
     let launch =
         Launch::new(&args.server, configured, given, |builder| set_up(args, &rules, builder))?;
     let urls = launch.urls();
-    let broker = Broker::new(&args.broker)?;
     let page = door.as_ref().map(|door| format!("http://{}/", door.addr()));
     let words = Words {
         places: places(page.as_deref(), broker.as_ref()),

@@ -143,6 +143,8 @@ impl Door {
         };
         let serve = move || {
             runtime.block_on(async {
+                // Until then a predecessor answers at the port.
+                stage.began().await;
                 let accepting = tokio::spawn(accept(listener, router));
                 stage.handed_over().await;
                 accepting.abort();

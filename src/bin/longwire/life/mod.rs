@@ -6,18 +6,21 @@
 mod control;
 mod given;
 mod notify;
+mod program;
 mod signals;
 mod upgrade;
 mod vitals;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longwire::{CloseCode, Error, Handle, ListenAddr, Tls};
+use rustix::process::Pid;
 use tokio::sync::Notify;
 
 use crate::config::Reload;
@@ -35,6 +38,7 @@ struct StageInner {
     state: AtomicU8,
     /// For how long the worker that has been longest at one turn is, in milliseconds.
     stuck_millis: AtomicU64,
+    began: Notify,
     /// The ports go on in another process.
     handed_over: Notify,
 }
@@ -48,15 +52,24 @@ impl Stage {
         self.0.state.load(Ordering::Acquire) == Self::SERVING
     }
 
-    /// It takes connections now, unless it has been stopped by then.
-    pub(crate) fn serve(&self) {
+    /// It takes connections now, unless it has been stopped by then: whether it does.
+    pub(crate) fn serve(&self) -> bool {
         let state = &self.0.state;
-        let _ = state.compare_exchange(0, Self::SERVING, Ordering::AcqRel, Ordering::Acquire);
+        let began = state.compare_exchange(0, Self::SERVING, Ordering::AcqRel, Ordering::Acquire);
+        if began.is_ok() {
+            self.0.began.notify_one();
+        }
+        began.is_ok()
     }
 
     /// For how long a worker has been at one turn, if that is longer than any turn should be.
     pub(crate) fn stuck(&self) -> Duration {
         Duration::from_millis(self.0.stuck_millis.load(Ordering::Relaxed))
+    }
+
+    /// Waits until it takes connections.
+    pub(crate) async fn began(&self) {
+        self.0.began.notified().await;
     }
 
     /// Waits until another process accepts in this one's place.
@@ -93,16 +106,22 @@ pub(crate) struct Plan {
 pub(crate) struct Life {
     plan: Plan,
     manager: Manager,
-    /// The program, as it was found at the start: what lies there now may be newer.
+    /// Where the program is that is started by an upgrade: what lies there then may be newer.
     program: PathBuf,
+    /// Where orders come in, as long as there are any to heed.
+    control: Mutex<Option<UnixListener>>,
+    /// A new process that has not said yet that it serves.
+    successor: Mutex<Option<Pid>>,
 }
 
 impl Life {
     /// Begins to heed signals and orders.
     pub(crate) fn begin(plan: Plan) -> Result<Arc<Self>, Error> {
         let failed = |source| Error::Worker { worker: 0, source };
-        let program = std::env::current_exe().map_err(failed)?;
-        let life = Arc::new(Self { plan, manager: Manager::of_environment(), program });
+        let program = program::path().map_err(failed)?;
+        let manager = Manager::of_environment();
+        let (control, successor) = (Mutex::default(), Mutex::default());
+        let life = Arc::new(Self { plan, manager, program, control, successor });
         signals::heed(&life).map_err(failed)?;
         vitals::watch(&life).map_err(failed)?;
         if let Err(error) = control::listen(&life) {
@@ -121,16 +140,22 @@ impl Life {
         let Plan { handle, reload, .. } = &self.plan;
         self.manager.tell("STOPPING=1\nSTATUS=draining");
         handle.drain(code, reload.drain_time());
+        self.give_up_successor();
+        self.close_control();
     }
 
-    /// The same when another process has taken the sockets over.
+    /// The same when another process has taken the sockets over, and this one has been stopped for it.
     fn leave(&self, successor: u32) {
         let Plan { handle, stage, reload, .. } = &self.plan;
-        stage.stop();
         self.manager.tell(&format!("MAINPID={successor}\nREADY=1\nSTATUS=serving"));
         stage.0.handed_over.notify_one();
         handle.hand_over(CloseCode::SERVICE_RESTART, reload.drain_time());
+        self.close_control();
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A thread that lives as long as the process.

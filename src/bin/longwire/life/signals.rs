@@ -39,8 +39,12 @@ fn stop(life: &Life, code: CloseCode) {
 }
 
 fn reload(life: &Life) {
-    life.manager.tell_reloading();
-    let Plan { handle, tls, reload, .. } = &life.plan;
+    let Plan { handle, stage, tls, reload, .. } = &life.plan;
+    // The end of a start is told by the start.
+    let is_told = stage.is_serving() || stage.is_stopping();
+    if is_told {
+        life.manager.tell_reloading();
+    }
     // With a fault in the file all stays as it is, certificates included.
     if reload.run(handle) {
         match tls {
@@ -49,9 +53,9 @@ fn reload(life: &Life) {
             None => say("there are no certificates to read again"),
         }
     }
-    if life.plan.stage.is_stopping() {
+    if stage.is_stopping() {
         life.manager.tell("READY=1\nSTATUS=draining");
-    } else {
+    } else if is_told {
         life.manager.tell("READY=1\nSTATUS=serving");
     }
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 use longwire::ListenAddr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::Life;
 use super::given::{FDS_PER_MESSAGE, TAKE_OVER, Use, VERSION, receive, send_with};
+use super::{Life, locked};
 use crate::say::say;
 
 /// From the start of the new program to its word that it serves.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 impl Life {
     /// Replaces this process by a new one of the program as it is now. Returns its number, or why
@@ -30,18 +31,40 @@ impl Life {
         }
         let begun = self.start_successor();
         let (mut child, channel) = begun.map_err(|error| format!("it could not start: {error}"))?;
-        match await_ready(&channel, &mut child) {
-            Ok(()) => {
-                let pid = child.id();
+        *locked(&self.successor) = Some(Pid::from_child(&child));
+        // A signal may have come before there was anybody to give up.
+        if self.plan.stage.is_stopping() {
+            self.give_up_successor();
+        }
+        let heard = await_ready(&channel);
+        *locked(&self.successor) = None;
+        let pid = child.id();
+        match heard {
+            // Who has been stopped meanwhile does not go on in another process.
+            Ok(()) if self.plan.stage.stop() => {
                 say(format_args!("process {pid} takes over; draining"));
                 self.leave(pid);
                 Ok(pid)
             }
-            Err(why) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(why)
+            heard => {
+                let why = heard.err().flatten();
+                if why.is_some() || self.plan.stage.is_stopping() {
+                    let _ = child.kill();
+                }
+                let ended = how_it_ended(&mut child);
+                if self.plan.stage.is_stopping() {
+                    return Err("this server was stopped meanwhile".to_owned());
+                }
+                Err(why.unwrap_or(ended))
             }
+        }
+    }
+
+    /// Ends a new process that does not serve yet: this server stops.
+    pub(super) fn give_up_successor(&self) {
+        // It is waited for only after this was emptied, so that the number is its own.
+        if let Some(pid) = locked(&self.successor).take() {
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 
@@ -86,17 +109,23 @@ impl Life {
     }
 }
 
-fn await_ready(channel: &OwnedFd, child: &mut Child) -> Result<(), String> {
+/// Waits for its word. What it says instead, or what is wrong; nothing if it ends without a word.
+fn await_ready(channel: &OwnedFd) -> Result<(), Option<String>> {
     let _ = set_socket_timeout(channel, Timeout::Recv, Some(START_TIME_MAX));
-    match receive(channel.as_fd()) {
-        Ok((text, _)) if text == "ready" => Ok(()),
-        Ok((text, _)) if !text.is_empty() => Err(text),
-        Ok(_) => Err(how_it_ended(child)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(how_it_ended(child)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(format!("it did not serve within {START_TIME_MAX:?}"))
-        }
-        Err(error) => Err(error.to_string()),
+    loop {
+        return match receive(channel.as_fd()) {
+            Ok((text, _)) if text == "ready" => Ok(()),
+            Ok((text, _)) => Err(Some(text).filter(|text| !text.is_empty())),
+            Err(error) => match error.kind() {
+                // The wait begins anew after a signal, such as the one that ends a stop.
+                io::ErrorKind::Interrupted => continue,
+                io::ErrorKind::ConnectionReset => Err(None),
+                io::ErrorKind::WouldBlock => {
+                    Err(Some(format!("it did not serve within {START_TIME_MAX:?}")))
+                }
+                _ => Err(Some(error.to_string())),
+            },
+        };
     }
 }
 
