@@ -176,7 +176,12 @@ pub(crate) fn builder_of(command: &Command, tls: Option<&Tls>) -> Result<Builder
             Ok(serve::set_up(args, &rules, builder(&args.server, tls)?))
         }
         Command::Echo(args) => Ok(echo::set_up(builder(args, tls)?)),
-        _ => unreachable!("no server is run by it"),
+        Command::Config(_)
+        | Command::Doctor(_)
+        | Command::Tap(_)
+        | Command::Upgrade(_)
+        | Command::Man(_)
+        | Command::Completions(_) => unreachable!("no server is run by it"),
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn set_up(args: &ServeArgs, rules: &TopicRules, builder: Builder) -> 
 /// What there is beside the addresses of the server.
 fn places(page: Option<&str>, broker: Option<&Broker>) -> Vec<String> {
     let page = page.map(|url| format!("administration on {url}"));
-    let broker = broker.map(|broker| format!("topics span nodes through {}", broker.url()));
+    let broker = broker.map(|broker| format!("joins other nodes through {}", broker.url()));
     page.into_iter().chain(broker).collect()
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -138,12 +139,28 @@ fn the_only_server() -> Result<u32, String> {
     let pids: Vec<u32> = pids(&sockets);
     match pids.as_slice() {
         [] => Err("no server runs here; --pid names one of another network namespace".to_owned()),
-        [pid] => Ok(*pid),
+        [pid] => match program_of(*pid) {
+            Some(program) if Some(&program) != program_of(std::process::id()).as_ref() => {
+                Err(format!(
+                    "process {pid} runs {}, which is another program than this; if that is meant, say \
+                 --pid {pid}",
+                    program.display()
+                ))
+            }
+            _ => Ok(*pid),
+        },
         several => {
             let several: Vec<String> = several.iter().map(u32::to_string).collect();
             Err(format!("several servers run here: choose one by --pid ({})", several.join(", ")))
         }
     }
+}
+
+/// What a process runs, or ran before it was replaced. None if that is not to be known.
+fn program_of(pid: u32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let path = path.into_os_string().into_string().ok()?;
+    Some(path.strip_suffix(" (deleted)").unwrap_or(&path).into())
 }
 
 /// The process numbers in the names of listening sockets.
