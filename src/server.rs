@@ -506,7 +506,9 @@ impl Handle {
             return tap;
         }
         for worker in workers {
-            self.inner.shared.exchange.order(worker, Order::Tap(Box::new(order.clone())));
+            // A full inbox takes it as well: where there is a fault, workers have fallen behind.
+            let order = Order::Tap(Box::new(order.clone()));
+            self.inner.shared.exchange.order_certainly(worker, order);
         }
         tap
     }
