@@ -18,6 +18,9 @@ const ENTRY_BYTES: usize = 64;
 /// Topics whose dropped messages are counted by themselves.
 const DROPPED_TOPICS_MAX: usize = 1 << 16;
 
+/// Topics that are looked at before the lock is let go for the core.
+const CHANGES_PER_LOCK: usize = 256;
+
 /// A message on its way out. The name of the topic stands before the payload.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -160,18 +163,14 @@ impl Lane {
     }
 
     /// Calls back for each topic that has found subscribers on this core, or lost the last.
+    /// Meanwhile the core is never kept waiting: the lock is held for a part of them at a time, and
+    /// not while it calls back.
     pub(super) fn take_changes(&self, mut each: impl FnMut(&str, bool)) {
-        let mut audience = lock(&self.audience);
-        for topic in std::mem::take(&mut audience.changed) {
-            let presence = audience.topics.get_mut(&topic).expect("listed topics are kept");
-            let is_there = presence.count > 0;
-            presence.is_listed = false;
-            if presence.is_told != is_there {
-                presence.is_told = is_there;
-                each(&topic, is_there);
-            }
-            if !is_there {
-                audience.topics.remove(&topic);
+        let changed = std::mem::take(&mut lock(&self.audience).changed);
+        for topics in changed.chunks(CHANGES_PER_LOCK) {
+            let told = lock(&self.audience).tell(topics);
+            for (topic, is_there) in told {
+                each(topic, is_there);
             }
         }
     }
@@ -228,6 +227,24 @@ impl Audience {
         presence.is_listed = true;
         self.changed.push(topic.into());
         true
+    }
+
+    /// What the side thread is to be told of listed topics; from then on it knows.
+    fn tell<'a>(&mut self, listed: &'a [Box<str>]) -> Vec<(&'a str, bool)> {
+        let mut told = Vec::with_capacity(listed.len());
+        for topic in listed {
+            let presence = self.topics.get_mut(topic).expect("listed topics are kept");
+            let is_there = presence.count > 0;
+            presence.is_listed = false;
+            if presence.is_told != is_there {
+                presence.is_told = is_there;
+                told.push((&**topic, is_there));
+            }
+            if !is_there {
+                self.topics.remove(topic);
+            }
+        }
+        told
     }
 }
 
@@ -286,5 +303,26 @@ mod tests {
         port.leave("b");
         assert_eq!(changes(&port), [("a".to_owned(), false), ("b".to_owned(), false)]);
         assert!(lock(&port.lane.audience).topics.is_empty());
+    }
+
+    #[test]
+    fn core_may_enter_and_leave_while_changes_are_told() {
+        let port = port(1);
+        let topics: Vec<String> = (0..3 * CHANGES_PER_LOCK).map(|n| n.to_string()).collect();
+        topics.iter().for_each(|topic| port.enter(topic));
+        let mut told = Vec::new();
+        port.lane.take_changes(|topic, is_there| {
+            assert!(port.lane.audience.try_lock().is_ok(), "no core has to wait");
+            if told.is_empty() {
+                // This one has been told, and is changed again; the last is not told at all.
+                port.leave("0");
+                port.leave(topics.last().unwrap());
+            }
+            told.push((topic.to_owned(), is_there));
+        });
+        let (_, expected) = topics.split_last().unwrap();
+        assert_eq!(told, expected.iter().map(|topic| (topic.clone(), true)).collect::<Vec<_>>());
+        assert_eq!(changes(&port), [("0".to_owned(), false)]);
+        assert_eq!(lock(&port.lane.audience).topics.len(), expected.len() - 1);
     }
 }
