@@ -5,7 +5,8 @@
 //! its next message is known: a lower one has been here already, a higher one tells how many were
 //! missed.
 //!
-//! INVARIANT: of a topic at most `SOURCES_MAX` nodes are known.
+//! INVARIANT: of a topic at most `SOURCES_MAX` nodes are known, and at most `BATCH_MAX` more than twice
+//! as many topics wait to be asked for as there were when the last was added.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(super) struct Interest {
     subjects: Subjects,
     /// By subject.
     topics: HashMap<Arc<str>, Topic>,
+    /// Topics that are still to be asked for, and some that were given up since.
     to_subscribe: VecDeque<Arc<str>>,
     /// The batch that the broker has not dealt with yet.
     asked: Vec<Arc<str>>,
@@ -105,7 +107,21 @@ impl Interest {
             let topic = Topic::new(name, self.last_number);
             self.topics.insert(Arc::clone(&subject), topic);
             self.to_subscribe.push_back(subject);
+            self.forget_given_up();
         }
+    }
+
+    /// While no broker takes what is to be asked for, clients come and go. What they have given up is
+    /// left out as soon as it is the larger part, which costs each topic a look or two.
+    fn forget_given_up(&mut self) {
+        if self.to_subscribe.len() <= 2 * self.topics.len() + BATCH_MAX {
+            return;
+        }
+        // Of one that was given up and has come back only the younger entry counts.
+        let topics = &self.topics;
+        self.to_subscribe.retain(|subject| {
+            topics.get_key_value(subject).is_some_and(|(known, _)| Arc::ptr_eq(known, subject))
+        });
     }
 
     /// A link is there, and has been asked for nothing.
@@ -331,6 +347,26 @@ mod tests {
         let (subject, _, is_asked) = interest.poll_expired(now + 10 * LINGER).unwrap();
         assert_eq!((&*subject, is_asked), ("p.t.a", true));
         assert_eq!((interest.len(), interest.poll_expired(now + 99 * LINGER)), (0, None));
+    }
+
+    #[test]
+    fn bk01_topics_that_come_and_go_without_a_broker_leave_nothing_behind() {
+        let mut now = Instant::now();
+        let mut interest = interest();
+        interest.handle_change("stays", true, now);
+        for number in 0..20 * BATCH_MAX {
+            let name = format!("t{}", number % (7 * BATCH_MAX));
+            interest.handle_change(&name, true, now);
+            interest.handle_change(&name, false, now);
+            now += LINGER / 100;
+            while interest.poll_expired(now).is_some() {}
+        }
+        assert!(interest.len() <= 102, "{}", interest.len());
+        let waiting = interest.to_subscribe.len();
+        assert!(waiting <= 2 * interest.len() + BATCH_MAX + 1, "{waiting}");
+        let batch = interest.poll_batch().unwrap();
+        assert_eq!(&*batch[0].0, "p.t.stays", "the others are behind it");
+        assert_eq!(batch.len(), interest.len());
     }
 
     #[test]
