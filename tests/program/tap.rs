@@ -1,7 +1,9 @@
 //! `longwire tap`: frames of connections as they come and go.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -229,8 +231,45 @@ fn taps_end_with_their_viewers_and_leave_their_places() {
         };
         wait_until("places", places_are_free, String::new);
         client.echo("goes on");
-        std::thread::sleep(std::time::Duration::from_millis(1300));
+        std::thread::sleep(Duration::from_millis(1300));
     }
+}
+
+#[test]
+fn viewers_that_read_no_more_leave_their_places() {
+    let program = Program::serve(&["--workers", "1"]);
+    let mut client = Client::open_at(program.addr, "/echo");
+    client.echo("ready");
+    let id = ids(&program).remove(0);
+    let request =
+        format!("GET /tap?conn={id}&payload HTTP/1.1\r\nHost: {}\r\n\r\n", program.admin());
+    let viewers: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut viewer = TcpStream::connect(program.admin()).unwrap();
+            viewer.write_all(request.as_bytes()).unwrap();
+            let mut head = [0; 12];
+            viewer.read_exact(&mut head).unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200");
+            viewer
+        })
+        .collect();
+    let target = format!("/tap?conn={id}");
+    assert_eq!(get(program.admin(), &target).status, 503);
+    let text = "x".repeat(1000);
+    let end = Instant::now() + Duration::from_secs(40);
+    let has_place = || {
+        let url = format!("http://{}", program.admin());
+        run(longwire(&["tap", "--admin", &url, "--conn", "ffffff"])).status.code() == Some(1)
+    };
+    while !has_place() {
+        assert!(Instant::now() < end, "they still have their places");
+        for _ in 0..2000 {
+            client.echo(&text);
+        }
+    }
+    let mut tap = Tap::start(&program, &["--conn", &id]);
+    assert_eq!(tap.next()["event"], "watching");
+    drop(viewers);
 }
 
 #[test]

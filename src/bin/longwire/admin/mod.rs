@@ -41,7 +41,7 @@ use crate::broker::{Broker, Port};
 use crate::life::Stage;
 use crate::topic::TopicRules;
 use guard::Guard;
-use tap::Lease;
+use tap::{Lease, UNREAD_MAX};
 
 /// Connections at one time; more wait to be accepted. The server leaves 64 descriptors to the process.
 const CONNS_MAX: usize = 32;
@@ -52,6 +52,8 @@ const HEADER_COUNT_MAX: usize = 64;
 /// After it a connection ends with the answer that is due, which must leave within the grace.
 const LIFETIME_MAX: Duration = Duration::from_secs(300);
 const LIFETIME_GRACE: Duration = Duration::from_secs(10);
+/// How often one looks whether a connection has had its time.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// How long accepting rests when descriptors have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The port, before anybody is served.
@@ -236,13 +238,17 @@ async fn converse(stream: TcpStream, router: Router, _seat: OwnedSemaphorePermit
     let service = TowerToHyperService::new(router.layer(Extension(lease.clone())));
     let mut conn = pin!(settings.serve_connection(TokioIo::new(stream), service));
     // How a connection fails is its client's to know.
-    while timeout(LIFETIME_MAX, conn.as_mut()).await.is_err() {
-        if lease.is_extended() {
-            continue;
+    let began = Instant::now();
+    while timeout(REVIEW_INTERVAL, conn.as_mut()).await.is_err() {
+        match lease.unread_since() {
+            Some(since) if since.elapsed() >= UNREAD_MAX => return,
+            None if began.elapsed() >= LIFETIME_MAX => {
+                conn.as_mut().graceful_shutdown();
+                let _ = timeout(LIFETIME_GRACE, conn).await;
+                return;
+            }
+            Some(_) | None => {}
         }
-        conn.as_mut().graceful_shutdown();
-        let _ = timeout(LIFETIME_GRACE, conn).await;
-        return;
     }
 }
 

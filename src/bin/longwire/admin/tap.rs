@@ -5,10 +5,9 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -36,13 +35,30 @@ const SILENT_FETCHES_MAX: u32 = 500;
 /// Bytes of lines that are sent at once.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 
-/// Extends the life of a connection for as long as something is streamed to it.
+/// A viewer that has taken nothing for so long has its connection ended, and leaves its place.
+pub(super) const UNREAD_MAX: Duration = Duration::from_secs(10);
+
+/// Extends the life of a connection for as long as something is streamed to it, and the client
+/// takes it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lease(Arc<AtomicBool>);
+pub(super) struct Lease(Arc<Mutex<Option<Instant>>>);
 
 impl Lease {
-    pub(super) fn is_extended(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Since when the client has taken nothing. None if nothing is streamed.
+    pub(super) fn unread_since(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn extend(&self) {
+        *self.lock() = Some(Instant::now());
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,7 +89,7 @@ pub(super) async fn watch(
     let tap = admin.handle.tap(target, if wants_payload { PAYLOAD_BYTES_MAX } else { 0 });
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    lease.0.store(true, Ordering::Relaxed);
+    lease.extend();
     let feed = Feed { tap, pace, silent_fetches: 0, lease, _permit: permit };
     answer(StatusCode::OK, "application/x-ndjson", Body::new(feed))
 }
@@ -111,6 +127,8 @@ impl hyper::body::Body for Feed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        // What came before has left, or there is room for more; otherwise nobody would ask.
+        self.lease.extend();
         loop {
             ready!(self.pace.poll_tick(context));
             let lines = self.fetch();
@@ -149,7 +167,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.lease.0.store(false, Ordering::Relaxed);
+        self.lease.end();
     }
 }
 
