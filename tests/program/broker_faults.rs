@@ -135,6 +135,38 @@ fn bk03_link_is_read_while_clients_and_workers_stand_still() {
 }
 
 #[test]
+fn bk04_pings_of_a_broker_that_reads_nothing_cost_no_memory() {
+    const BYTES: usize = 128 << 20;
+    let go = Arc::new(AtomicBool::new(false));
+    let may_go = Arc::clone(&go);
+    let is_done = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&is_done);
+    let addr = pretend(move |mut stream| {
+        if greet_as_nats(&mut stream).is_err() {
+            return;
+        }
+        stream.write_all(b"PONG\r\n").unwrap();
+        while !may_go.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let pings = b"PING\r\n".repeat(1 << 14);
+        for _ in 0..BYTES / pings.len() {
+            stream.write_all(&pings).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        thread::sleep(Duration::from_secs(1));
+    });
+    let node = node_with(&format!("nats://{addr}"), &["--workers", "1"]);
+    wait_until_linked(&node);
+    let bytes_before = node.resident_bytes();
+    go.store(true, Ordering::Relaxed);
+    wait_until("pings", || is_done.load(Ordering::Relaxed), || state(&node).to_string());
+    let more_bytes = node.resident_bytes().saturating_sub(bytes_before);
+    assert!(more_bytes < 32 << 20, "{more_bytes}");
+    assert_eq!(figure(&node, "links"), 1);
+}
+
+#[test]
 fn bk07_topics_are_asked_for_as_fast_as_the_broker_takes_them() {
     const TOPICS: usize = 2200;
     let asked: Arc<Mutex<Vec<usize>>> = Arc::default();

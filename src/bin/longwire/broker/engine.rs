@@ -36,9 +36,6 @@ const SHARE_BYTES: usize = 64 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// When messages wait for a worker.
 const TICK_BUSY: Duration = Duration::from_millis(2);
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// Nothing has come for so long, not even an answer to pings.
-const SILENCE_MAX: Duration = Duration::from_secs(6);
 /// From being asked for marks to sending them, for more may ask; a part of it is left to chance.
 const SWEEP_DELAY: Duration = Duration::from_millis(100);
 /// From dropping messages ourselves to saying so; more may follow them.
@@ -190,6 +187,7 @@ impl Engine {
     fn collect(&mut self, link: &mut Link) {
         let now = Instant::now();
         self.take_changes(now);
+        link.pong();
         if let Some(batch) = self.interest.poll_batch() {
             let batch: Vec<(&str, u64)> = batch.iter().map(|(s, number)| (&**s, *number)).collect();
             wire::subscribe(link.kind, &mut link.out, &batch);
@@ -267,7 +265,7 @@ impl Engine {
 
     fn handle_input(&mut self, link: &mut Link) -> Result<(), Down> {
         let now = Instant::now();
-        link.silence = Duration::ZERO;
+        link.handle_received();
         let mut start = 0;
         // Where a limit was lowered, other nodes may still have the larger one.
         self.message_bytes_max = self.message_bytes_max.max(self.handle.message_bytes_max());
@@ -285,7 +283,7 @@ impl Engine {
                         link.peers.insert(node);
                     }
                 }
-                Frame::Ping => wire::pong(link.kind, &mut link.out),
+                Frame::Ping => link.handle_ping(),
                 Frame::Pong => self.handle_pong(link, now),
                 Frame::Refused(words) => return Err(Down::refused(words)),
                 Frame::Info(_) | Frame::Other => {}
@@ -359,12 +357,7 @@ impl Engine {
             self.say(link, Saying::Here);
             self.sweep = self.streams.topics();
         }
-        link.silence += passed;
-        link.since_ping += passed;
-        if link.since_ping >= PING_INTERVAL {
-            link.ping();
-        }
-        if link.silence >= SILENCE_MAX { Err(Down::Stalled) } else { Ok(()) }
+        link.handle_time(passed)
     }
 
     /// What is due after some time, with or without a link.
