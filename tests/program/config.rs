@@ -237,7 +237,7 @@ fn secret_that_others_can_read_is_warned_of() {
 }
 
 /// Files that cannot be, what is said of them, and on which line.
-const BROKEN: [(&str, &str); 24] = [
+const BROKEN: [(&str, &str); 28] = [
     ("conn_max = 5", ":1: unknown key `conn_max`; did you mean `conns_max`?"),
     ("\n\nconns-max = 5", ":3: unknown key `conns-max`; did you mean `conns_max`?"),
     ("zzz = 5", ":1: unknown key `zzz`; `longwire config print --default` lists"),
@@ -254,6 +254,13 @@ const BROKEN: [(&str, &str); 24] = [
     ("message_bytes_max = \"64KB\"", ":1: message_bytes_max: give bytes, or K, M, G"),
     ("message_bytes_max = 124", ":1: message_bytes_max is 124; it must be at least 125"),
     ("ping_interval = 30", ":1: ping_interval: give a whole number and a unit"),
+    ("ping_interval = '0s'", ":1: ping_interval is 0; it must be longer"),
+    ("idle_timeout = '0s'", ":1: idle_timeout is 0; it must be longer"),
+    ("log = 'inof'", ":1: log: `inof` is no level"),
+    (
+        "log = 'info,closed=debug'",
+        ":1: log: `closed` is no part of the log; did you mean `closes`?",
+    ),
     ("deflate = 'yes'", ":1: deflate: give true or false"),
     ("deflate_level = 3", ":1: deflate_level: it needs deflate as well"),
     ("deflate = true\ndeflate_level = 10", ":2: deflate_level: 10 is not in 1..=9"),
@@ -286,6 +293,38 @@ fn lc03_broken_file_is_refused_with_its_line_and_what_to_write() {
         }
         expect_refusal(command, &[said]);
     }
+}
+
+#[test]
+fn lc03_administration_has_a_port_of_its_own() {
+    let file = File::new("backlog = 5\nlisten = '127.0.0.1:1'\nadmin = '127.0.0.1:1'\n");
+    let (code, lines) = checked(file.path());
+    assert_eq!((code, lines.len()), (Some(1), 1), "{lines:?}");
+    assert!(
+        lines[0]
+            .ends_with("admin is 127.0.0.1:1, where clients connect; give it a port of its own")
+    );
+    file.write("listen = '127.0.0.1:0'\nadmin = '127.0.0.1:0'\n");
+    assert_eq!(checked(file.path()).0, Some(0), "the kernel chooses two");
+}
+
+#[test]
+fn lc03_certificates_of_no_use_hide_no_other_fault() {
+    let file = File::new("workers = 5000\ntls_cert = '/nope.pem'\ntls_key = '/nope.key'\n");
+    let (code, lines) = checked(file.path());
+    assert_eq!((code, lines.len()), (Some(1), 2), "{lines:?}");
+    assert!(lines[0].contains(":1: workers is 5000"), "{lines:?}");
+    assert!(lines[1].contains(":2: ") && lines[1].contains("/nope.pem"), "{lines:?}");
+}
+
+#[test]
+fn fault_of_an_address_is_placed_where_that_stands() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let file = File::new(&format!("listen = '127.0.0.1:0'\nadmin = '{addr}'\n"));
+    let output = run(longwire(&["serve", "--config", file.path()]));
+    let said = text(&output).1;
+    assert!(said.contains(&format!("{}:2: ", file.path())), "{said}");
 }
 
 #[test]

@@ -93,16 +93,24 @@ pub(crate) enum Command {
 
 impl Command {
     /// The flags of the server that it runs, if it runs one.
+    pub(crate) fn server(&self) -> Option<&ServerArgs> {
+        if let Self::Serve(args) = self {
+            Some(&args.server)
+        } else if let Self::Echo(args) = self {
+            Some(args)
+        } else {
+            None
+        }
+    }
+
+    /// The same, to change them.
     pub(crate) fn server_mut(&mut self) -> Option<&mut ServerArgs> {
-        match self {
-            Self::Serve(args) => Some(&mut args.server),
-            Self::Echo(args) => Some(args),
-            Self::Upgrade(_)
-            | Self::Config(_)
-            | Self::Doctor(_)
-            | Self::Tap(_)
-            | Self::Man(_)
-            | Self::Completions(_) => None,
+        if let Self::Serve(args) = self {
+            Some(&mut args.server)
+        } else if let Self::Echo(args) = self {
+            Some(args)
+        } else {
+            None
         }
     }
 }

@@ -170,18 +170,13 @@ pub(crate) fn protocol<'p>(request: &Request<'_>, spoken: &'p [String]) -> Optio
 
 /// The settings of the server that a command would run.
 pub(crate) fn builder_of(command: &Command, tls: Option<&Tls>) -> Result<Builder, Error> {
-    match command {
-        Command::Serve(args) => {
-            let rules = TopicRules::new(&args.topics)?;
-            Ok(serve::set_up(args, &rules, builder(&args.server, tls)?))
-        }
-        Command::Echo(args) => Ok(echo::set_up(builder(args, tls)?)),
-        Command::Config(_)
-        | Command::Doctor(_)
-        | Command::Tap(_)
-        | Command::Upgrade(_)
-        | Command::Man(_)
-        | Command::Completions(_) => unreachable!("no server is run by it"),
+    let server = command.server().expect("it runs a server");
+    let builder = builder(server, tls)?;
+    if let Command::Serve(args) = command {
+        let rules = TopicRules::new(&args.topics)?;
+        Ok(serve::set_up(args, &rules, builder))
+    } else {
+        Ok(echo::set_up(builder))
     }
 }
 

@@ -61,18 +61,11 @@ impl Configured {
 
 fn of_command(command: &Command) -> Vec<String> {
     let mut outcomes = Vec::new();
-    match command {
-        Command::Serve(args) => {
-            outcomes.extend(of_serve(args));
-            outcomes.extend(of_server(&args.server, command));
-        }
-        Command::Echo(args) => outcomes.extend(of_server(args, command)),
-        Command::Upgrade(_)
-        | Command::Config(_)
-        | Command::Doctor(_)
-        | Command::Tap(_)
-        | Command::Man(_)
-        | Command::Completions(_) => {}
+    if let Command::Serve(args) = command {
+        outcomes.extend(of_serve(args));
+    }
+    if let Some(server) = command.server() {
+        outcomes.extend(of_server(server, command));
     }
     outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
 }

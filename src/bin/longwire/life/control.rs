@@ -220,4 +220,18 @@ mod tests {
                     0: 2 0 10000 0001 01 6 @longwire-control-x\n";
         assert_eq!(pids(text), [8, 70]);
     }
+
+    #[test]
+    fn program_of_a_process_is_its_file_also_when_that_was_replaced() {
+        let copy = std::env::temp_dir().join(format!("longwire-sleep-{}", std::process::id()));
+        fs::copy("/bin/sleep", &copy).unwrap();
+        let mut child = std::process::Command::new(&copy).arg("60").spawn().unwrap();
+        let seen = program_of(child.id());
+        fs::remove_file(&copy).unwrap();
+        let seen_later = program_of(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((seen, seen_later), (Some(copy.clone()), Some(copy)));
+        assert_eq!(program_of(std::process::id()), std::env::current_exe().ok());
+    }
 }
