@@ -21,6 +21,9 @@ use super::process;
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to stop by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server of before may still seem to accept: the kernel takes apart what a process
+/// leaves behind after its end.
+const TAKEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of the end of stderr is kept.
 const TAIL_BYTES_MAX: usize = 8 * 1024;
 /// How much of a line of stderr is repeated in an error.
@@ -88,8 +91,12 @@ impl Child {
         ready: SocketAddr,
         timeout: Duration,
     ) -> Result<Self, StartError> {
-        if accepts(ready) {
-            return Err(StartError::Taken(ready));
+        let begun = Instant::now();
+        while accepts(ready) {
+            if begun.elapsed() >= TAKEN_TIMEOUT {
+                return Err(StartError::Taken(ready));
+            }
+            thread::sleep(Duration::from_millis(10));
         }
         let child = Self::spawn(command).map_err(StartError::Shell)?;
         let begun = Instant::now();

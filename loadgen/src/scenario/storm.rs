@@ -26,6 +26,12 @@ const STARTS_PER_TURN_MAX: usize = 256;
 const PAUSE_MIN_MS: u64 = 100;
 const PAUSE_MAX_MS: u64 = 5_000;
 
+/// What is kept for each connection.
+#[derive(Debug, Default)]
+struct Opened {
+    at: u64,
+}
+
 /// One thread's part of the storm.
 #[derive(Debug)]
 struct Storm {
@@ -45,6 +51,15 @@ impl Storm {
         Duration::from_millis(whole / 2 + (self.seed >> 33) % (whole / 2 + 1))
     }
 
+    /// Whether a connection that has ended was one of the server that is stopped. The kernel may
+    /// tell of that late: it takes apart the sockets of a process after its end, and a server that
+    /// has come back accepts meanwhile.
+    fn was_before_the_restart(&self, desk: &Desk, link: &Link<Opened>) -> bool {
+        self.returns
+            && (Order::Run..=Order::Second).contains(&desk.board.order())
+            && link.script.at < desk.board.second_at()
+    }
+
     fn try_later(&mut self, desk: &mut Desk, number: u32, retries: u32) {
         let pause = u64::try_from(self.pause(retries).as_nanos()).unwrap_or(u64::MAX);
         self.waiting.push(Reverse((desk.board.now() + pause, number, retries + 1)));
@@ -52,10 +67,11 @@ impl Storm {
 }
 
 impl Script for Storm {
-    type State = ();
+    type State = Opened;
 
-    fn open(&mut self, desk: &mut Desk, conn: &mut Conn<'_, Link<()>>) {
+    fn open(&mut self, desk: &mut Desk, conn: &mut Conn<'_, Link<Opened>>) {
         desk.ids.push(conn.id());
+        conn.state().script.at = desk.board.now();
         if desk.board.order() >= Order::Run {
             let now = desk.board.now();
             // Until the server is known to be back, it has just come back.
@@ -66,16 +82,16 @@ impl Script for Storm {
         }
     }
 
-    fn message(&mut self, _: &mut Desk, _: &mut Conn<'_, Link<()>>, _: &Message<'_>) {}
+    fn message(&mut self, _: &mut Desk, _: &mut Conn<'_, Link<Opened>>, _: &Message<'_>) {}
 
-    fn fail(&mut self, desk: &mut Desk, link: Link<()>) {
+    fn fail(&mut self, desk: &mut Desk, link: Link<Opened>) {
         if desk.board.order() < Order::Close {
             self.try_later(desk, link.number, link.retries);
         }
     }
 
-    fn close(&mut self, desk: &mut Desk, link: &mut Link<()>, close: &Close) {
-        if self.returns && desk.board.order() == Order::Run {
+    fn close(&mut self, desk: &mut Desk, link: &mut Link<Opened>, close: &Close) {
+        if self.was_before_the_restart(desk, link) {
             desk.tally.counts.closed += 1;
             self.try_later(desk, link.number, 0);
         } else {
@@ -86,7 +102,7 @@ impl Script for Storm {
     fn turn(
         &mut self,
         desk: &mut Desk,
-        dialer: &mut Dialer<'_, Link<()>>,
+        dialer: &mut Dialer<'_, Link<Opened>>,
         order: Order,
     ) -> Option<Instant> {
         if order == Order::Settle {
@@ -160,7 +176,11 @@ pub(crate) fn run(args: &StormArgs) -> Result<Outcome, String> {
     }
     let start = Instant::now();
     conductor.board.open_window(args.within);
-    conductor.wait("returning", Some(args.within), |total| total.counts.messages >= conns)?;
+    conductor.wait("returning", Some(args.within), |total| {
+        // One may have come back to the server that was about to stop, and have to come again.
+        let all_open = !returns || total.counts.open() >= conns;
+        total.counts.messages >= conns && all_open
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     if conductor.total.counts.opened == 0 {
         let errors = conductor.total.errors();

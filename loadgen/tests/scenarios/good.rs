@@ -164,6 +164,66 @@ fn report_is_written_where_it_was_asked_for_and_can_be_compared() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+/// A server whose connections outlive it by a second and a half: a child of its own holds them.
+const OUTLIVED: &str = r#"
+import base64, hashlib, os, signal, socket, sys, threading, time
+
+held = []
+
+def stop(*_):
+    listener.close()
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(1.5)
+    os._exit(0)
+
+def serve(conn):
+    request = b""
+    while not request.endswith(b"\r\n\r\n"):
+        more = conn.recv(4096)
+        if not more:
+            return
+        request += more
+    fields = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:] if line)
+    key = {name.lower(): value for name, value in fields.items()}[b"sec-websocket-key"]
+    digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    conn.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + base64.b64encode(digest)
+        + b"\r\n\r\n")
+    conn.recv(4096)
+    conn.close()
+
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=128)
+signal.signal(signal.SIGTERM, stop)
+while True:
+    conn, _ = listener.accept()
+    held.append(conn)
+    threading.Thread(target=serve, args=(conn,), daemon=True).start()
+"#;
+
+#[test]
+fn storm_brings_those_back_that_learn_late_of_the_restart() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    drop(taken);
+    let name = format!("loadgen-outlived-{}.py", std::process::id());
+    let script = std::env::temp_dir().join(name);
+    fs::write(&script, OUTLIVED).unwrap();
+    let server = format!("exec python3 {} {}", script.display(), addr.port());
+    let url = format!("ws://{addr}/");
+    let output = crate::command("storm --conns 20 --within 20s --quiet --json -")
+        .args([&url, "--server", &server])
+        .output()
+        .unwrap();
+    fs::remove_file(script).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{report}");
+    assert_eq!(figure(&report, "open_at_end"), 20.0);
+    assert_eq!(report["errors"].as_array().unwrap().len(), 0, "{report}");
+    // Each was told a second and more after the new server accepted.
+    assert!(micros(&report, "p50") >= 500_000.0, "{report}");
+}
+
 #[test]
 fn server_is_started_observed_restarted_and_stopped() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
