@@ -140,6 +140,11 @@ fn switch_of_the_file_is_turned_off_by_a_variable() {
         let line = format!("deflate = {shown} # LONGWIRE_DEFLATE");
         assert!(printed(command).contains(&line), "{value}");
     }
+    // What is said of compression in the same file then says nothing.
+    let details = File::new("deflate = true\ndeflate_level = 3\n");
+    let mut command = longwire(&["config", "print", "--config", details.path()]);
+    command.env("LONGWIRE_DEFLATE", "false");
+    assert!(printed(command).contains(&"#deflate_level = 1 # default".to_owned()));
     let mut command = longwire(&["serve", "--config", file.path()]);
     command.env("LONGWIRE_DEFLATE", "maybe");
     expect_refusal(command, &["LONGWIRE_DEFLATE: give true or false"]);

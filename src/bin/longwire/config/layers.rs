@@ -108,6 +108,13 @@ pub(super) struct Settled {
     pub(super) faults: Vec<Fault>,
 }
 
+/// What is to be done with something that was given.
+enum Verdict {
+    Holds,
+    /// A stronger word turned off what it is about.
+    Idle,
+}
+
 /// Something that is left out because of what it contradicts.
 struct Weaker {
     knob: usize,
@@ -168,7 +175,8 @@ impl Layers {
         let mut given: Vec<&Given> = Vec::new();
         for one in &self.given {
             match self.judge(one, &mut line) {
-                Ok(()) => given.push(one),
+                Ok(Verdict::Holds) => given.push(one),
+                Ok(Verdict::Idle) => {}
                 Err(advice) => faults.push(self.fault(one, &advice)),
             }
         }
@@ -189,7 +197,7 @@ impl Layers {
     }
 
     /// Whether something that was given is right by itself, and what it takes is there.
-    fn judge(&self, given: &Given, line: &mut Command) -> Result<(), String> {
+    fn judge(&self, given: &Given, line: &mut Command) -> Result<Verdict, String> {
         let knob = &self.knobs[given.knob];
         if knob.kind == Kind::List && given.values.is_empty() && !knob.default.is_empty() {
             return Err("the list is empty; leave it out for the default".to_owned());
@@ -199,7 +207,7 @@ impl Layers {
         }
         let mut words = vec![OsString::from("longwire"), self.typed.command().into()];
         words.extend(self.flags(given));
-        let Err(error) = line.try_get_matches_from_mut(words) else { return Ok(()) };
+        let Err(error) = line.try_get_matches_from_mut(words) else { return Ok(Verdict::Holds) };
         if error.kind() != ErrorKind::MissingRequiredArgument {
             return Err(advice(&error));
         }
@@ -207,10 +215,16 @@ impl Layers {
             let is_it = |given: &&Given| self.knobs[given.knob].key == key && given.is_active();
             self.typed.keys.contains(key) || self.given.iter().any(|given| is_it(&given))
         };
+        let is_turned_off = |key: &str| {
+            let stronger = |other: &&Given| other.source.rank() > given.source.rank();
+            let mut others = self.given.iter().filter(stronger);
+            others.any(|other| self.knobs[other.knob].key == key && !other.is_active())
+        };
         let needed = keys(&error, ContextKind::InvalidArg);
         match needed.iter().find(|key| !is_there(key)) {
+            Some(key) if is_turned_off(key) => Ok(Verdict::Idle),
             Some(key) => Err(format!("it needs {key} as well")),
-            None => Ok(()),
+            None => Ok(Verdict::Holds),
         }
     }
 

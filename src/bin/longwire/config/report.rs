@@ -114,7 +114,10 @@ fn in_force(configured: &Configured) -> String {
             heading = &setting.heading;
             let _ = writeln!(text, "{blank}# ---- {heading} ----");
         }
+        let value = setting.toml();
         let source = match (&setting.source, &configured.file) {
+            // What is then done is computed, and `config print --default` tells how.
+            (Source::Default, _) if value.is_none() => "not set".to_owned(),
             (Source::Default, _) => "default".to_owned(),
             (Source::File { line }, Some(file)) => format!("{}:{line}", file.display()),
             (Source::File { line }, None) => format!("line {line}"),
@@ -122,7 +125,7 @@ fn in_force(configured: &Configured) -> String {
             (Source::Flag, _) => setting.flag.clone(),
         };
         let sign = if setting.source == Source::Default { "#" } else { "" };
-        let value = setting.toml().unwrap_or_default();
+        let value = value.unwrap_or_default();
         let assigned = format!("{sign}{} = {value}", setting.key);
         let _ = writeln!(text, "{assigned:<40} # {source}");
     }
