@@ -14,7 +14,7 @@ run: ## Builds and starts the server on 127.0.0.1:9001; http://127.0.0.1:9002/ s
 
 test: ## Every test, installing what they need: unit, simulation, end to end, real clients, Autobahn
 	tests/setup
-	$(CARGO) build --release --workspace --bins --examples
+	$(CARGO) build --release --workspace --bins --example autobahn_client
 	$(CARGO) test --workspace
 	tests/run-clients epoll io_uring
 	tests/run-page
@@ -46,10 +46,11 @@ miri: ## Protocol, memory and connection code under Miri
 	tests/miri
 
 loom: ## The inbox of a core, in every order in which threads may take their steps
-	RUSTFLAGS="--cfg loom" $(CARGO) test --lib --target-dir target/loom loom_
+	RUSTFLAGS="--cfg loom" CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=none \
+	    $(CARGO) test --no-default-features --lib --target-dir target/loom loom_
 
 sim: ## 20,000 seeds of simulated sessions with faults; SIM_SEED=N replays one
-	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --release --lib simulation -- --nocapture
+	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) test --lib simulation -- --nocapture
 
 fuzz: ## Fuzzes each target for FUZZ_SECONDS (60), with a nightly toolchain
 	fuzz/run
