@@ -71,9 +71,9 @@ impl Script for Storm {
 
     fn open(&mut self, desk: &mut Desk, conn: &mut Conn<'_, Link<Opened>>) {
         desk.ids.push(conn.id());
-        conn.state().script.at = desk.board.now();
+        let now = desk.board.now();
+        conn.state().script.at = now;
         if desk.board.order() >= Order::Run {
-            let now = desk.board.now();
             // Until the server is known to be back, it has just come back.
             let back_at = desk.board.second_at().min(now);
             let since = if self.returns { back_at } else { conn.state().due };
