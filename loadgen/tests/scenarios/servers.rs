@@ -23,11 +23,11 @@ pub(crate) struct Speech {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// The last byte of each hundredth echo is another.
+    /// The last byte of each tenth echo is another.
     Corrupts,
     /// Answers binary by text.
     ChangesKind,
-    /// Each hundredth echo is sent twice.
+    /// Each tenth echo is sent twice.
     Doubles,
     /// Stops for a second, this long after the first message.
     Stalls(Duration),
@@ -54,10 +54,10 @@ impl Handler for Echo {
         {
             self.stalls_at = Some(Instant::now() + after);
         }
-        let is_hundredth = self.count.is_multiple_of(100);
+        let is_tenth = self.count.is_multiple_of(10);
         let mut copy = message.payload().to_vec();
         match self.fault {
-            Fault::Corrupts if is_hundredth => {
+            Fault::Corrupts if is_tenth => {
                 *copy.last_mut().unwrap() ^= 1;
                 conn.send_binary(&copy).unwrap();
                 return;
@@ -66,7 +66,7 @@ impl Handler for Echo {
                 conn.send_text(&String::from_utf8_lossy(&copy)).unwrap();
                 return;
             }
-            Fault::Doubles if is_hundredth => {
+            Fault::Doubles if is_tenth => {
                 conn.send_binary(&copy).unwrap();
             }
             Fault::Closes(code) if *conn.state() == 10 => {
