@@ -368,6 +368,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn port_that_is_about_to_become_free_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            thread::sleep(TAKEN_TIMEOUT / 4);
+            drop(listener);
+        });
+        assert!(Child::start(&http_server(addr), addr).is_ok());
+    }
+
+    #[test]
     fn end_while_running_is_seen() {
         let child = Child::spawn("sleep 0.1; echo 'thread panicked at x' >&2; exit 9").unwrap();
         assert!(child.ended().is_none());
