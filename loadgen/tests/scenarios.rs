@@ -16,6 +16,7 @@ mod servers;
 #[path = "scenarios/wrong.rs"]
 mod wrong;
 
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -50,6 +51,11 @@ fn report(args: &str) -> (Run, Value) {
     let run = loadgen(&format!("{args} --quiet --json -"));
     let report = serde_json::from_str(&run.stdout).unwrap_or(Value::Null);
     (run, report)
+}
+
+/// An address where nobody listens.
+fn free_addr() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A figure of a report.

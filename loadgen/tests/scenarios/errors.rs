@@ -39,7 +39,7 @@ fn answering(answer: &'static [u8]) -> String {
 
 #[test]
 fn refused_connection_is_one_line() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = crate::free_addr();
     for scenario in ["echo", "idle", "fanout", "churn --duration 300ms", "storm --within 1s"] {
         fails(&format!("{scenario} ws://{closed}/ -q"), &["refused", &closed.to_string()]);
     }
