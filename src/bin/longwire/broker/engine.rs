@@ -23,7 +23,7 @@ use super::Shared;
 use super::connect::{self, Down, Opened};
 use super::envelope::{Envelope, HEADER_BYTES, Place, Saying};
 use super::interest::Interest;
-use super::link::{Link, OUT_BYTES_MAX, READ_BYTES, push};
+use super::link::{Link, READ_BYTES, push};
 use super::local::Local;
 use super::port::{Dropped, Lane, Outgoing};
 use super::report::GapCause;
@@ -197,7 +197,7 @@ impl Engine {
         self.settle(link, now);
         let mut sent = 0;
         let mut is_more = self.may_send(link, now);
-        while is_more && link.waiting_bytes() < OUT_BYTES_MAX {
+        while is_more && link.has_room() {
             is_more = false;
             for index in 0..self.lanes.len() {
                 let (dropped, messages) = self.lanes[index].take(SHARE_BYTES);
@@ -208,7 +208,7 @@ impl Engine {
                 }
             }
         }
-        while link.waiting_bytes() < OUT_BYTES_MAX
+        while link.has_room()
             && let Some(topic) = self.sweep.pop()
         {
             if let Some((subject, place)) = self.streams.mark(&topic, now) {

@@ -12,7 +12,7 @@ use super::connect::{Down, Opened};
 use super::wire;
 
 /// Bytes written ahead; above it messages stay in the queues of the cores.
-pub(super) const OUT_BYTES_MAX: usize = 256 << 10;
+const OUT_BYTES_MAX: usize = 256 << 10;
 pub(super) const READ_BYTES: usize = 64 << 10;
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Nothing has come for so long, not even an answer to pings; or nothing was taken.
@@ -86,7 +86,7 @@ impl Link {
     /// Gives the sign of life that is owed, if there is room: a broker that asks and asks and does
     /// not read costs no memory.
     pub(super) fn pong(&mut self) {
-        if self.waiting_bytes() < OUT_BYTES_MAX && std::mem::take(&mut self.owes_pong) {
+        if self.has_room() && std::mem::take(&mut self.owes_pong) {
             wire::pong(self.kind, &mut self.out);
         }
     }
@@ -108,7 +108,12 @@ impl Link {
         if self.silence.max(self.stillness) >= SILENCE_MAX { Err(Down::Stalled) } else { Ok(()) }
     }
 
-    pub(super) fn waiting_bytes(&self) -> usize {
+    /// Whether more may be written ahead.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting_bytes() < OUT_BYTES_MAX
+    }
+
+    fn waiting_bytes(&self) -> usize {
         self.out.len() - self.sent
     }
 
